@@ -1,0 +1,101 @@
+"""The command ``genctl``: registers one file per command and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from genctl import __version__
+from genctl.cli import data, doctor, evaluate, inspect_curves, interpolate, presets, sample, train
+from genctl.cli.output import note, report_error
+from genctl.errors import GenctlError, UsageError
+
+EPILOG = """Exit codes: 0 done · 1 failed · 2 bad usage or configuration · 3 a --require gate was
+not met · 4 bad or missing data · 5 missing capability, extra or weights · 6 non-finite numbers
+stopped the run · 130 interrupted, checkpoint saved."""
+
+# Older typers depend on click, newer ones carry their own; this is the base of bad usage in both.
+BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="genctl",
+    help="Train, sample, interpolate and evaluate generative models on your own images.",
+    epilog=EPILOG,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"genctl {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and exit."
+    ),
+) -> None:
+    """Options of genctl itself."""
+
+
+app.command("train")(train.train)
+app.command("sample")(sample.sample)
+app.command("interpolate")(interpolate.interpolate)
+app.command("evaluate")(evaluate.evaluate)
+app.command("inspect-curves")(inspect_curves.inspect_curves)
+app.add_typer(presets.app, name="presets")
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit code of the contract.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    json_output = "--json" in words
+    try:
+        result = app(args=words, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except GenctlError as error:
+        report_error(error, json_output)
+        return error.exit_code
+    except BadUsage as error:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "genctl"
+        reason = getattr(error, "format_message", error.__str__)()
+        report_error(UsageError(command, reason, f"{command} --help"), json_output)
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
+        note("interrupted")
+        return 130
+    except typer.Exit as error:
+        return error.exit_code
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        thing = str(error.filename or "the system")
+        report_error(
+            GenctlError(thing, error.strerror or str(error), _os_remedy(error)), json_output
+        )
+        return 1
+
+
+def _os_remedy(error: OSError) -> str:
+    import errno
+
+    if error.errno == errno.ENOSPC:
+        return "free some space; a run goes on with `genctl train --resume RUN`"
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return "choose a place you may write to with --out"
+    return ""

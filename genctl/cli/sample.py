@@ -1,0 +1,89 @@
+"""``genctl sample``: draw from a run into a grid, a folder or an npz."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from genctl.cli import options
+from genctl.cli.output import emit
+from genctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genctl.engine.run import Run
+
+
+def sample(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, RUN@step or RUN@best.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 64,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="x.png: one grid; x.npz: arrays; a folder: one PNG each."),
+    ] = None,
+    seed: options.Seed = 0,
+    class_: Annotated[
+        str | None, typer.Option("--class", metavar="C", help="A label, for conditional models.")
+    ] = None,
+    raw_weights: options.RawWeights = False,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    batch_size: options.BatchSize = None,
+    json_output: options.Json = False,
+) -> int:
+    """Draw samples: same seed, same samples, whatever the batch size."""
+    from genctl.engine.run import open_run
+
+    opened = open_run(run, device, raw_weights=raw_weights, precision_name=precision)
+    opened.require("sample")
+    if class_ is not None:
+        raise UsageError(
+            "--class", f"{opened.path} is not conditional", "leave it out, or train a cgan preset"
+        )
+    out = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
+    drawn = opened.sample(n, seed=seed, batch_size=batch_size)
+    _write(opened, drawn, out)
+    payload = {
+        "run": str(opened.path),
+        "step": opened.step,
+        "out": str(out),
+        "n": n,
+        "seed": seed,
+        "weights": opened.weights,
+    }
+    emit(
+        payload, json_output, f"{out}: {n} samples of step {opened.step}, {opened.weights} weights"
+    )
+    return 0
+
+
+def _write(opened: Run, drawn: Tensor, out: Path) -> None:
+    """By the form of ``out``: a grid, arrays, or one PNG each."""
+    from genctl.data.pictures import grid, picture, write_png
+    from genctl.data.ranges import to_bytes
+
+    images = opened.spec.kind == "image"
+    if out.suffix == ".npz":
+        import numpy as np
+
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = out.with_name(f".{out.stem}.tmp.npz")
+        if images:
+            np.savez_compressed(partial, images=to_bytes(drawn).permute(0, 2, 3, 1).numpy())
+        else:
+            np.savez_compressed(partial, points=drawn.numpy())
+        partial.replace(out)
+    elif out.suffix == ".png":
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_png(out, picture(drawn))
+    elif out.suffix:
+        raise UsageError(f"--out {out}", f"cannot write {out.suffix}", "x.png, x.npz or a folder")
+    elif not images:
+        raise UsageError(f"--out {out}", "points have no pictures one by one", "x.png or x.npz")
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        for i, image in enumerate(to_bytes(drawn)):
+            write_png(out / f"{i:06d}.png", grid(image[None], columns=1, padding=0))

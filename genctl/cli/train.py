@@ -1,0 +1,273 @@
+"""``genctl train``: parse, resolve the configuration, fit, say what to do next."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from genctl import started
+from genctl.cli import options
+from genctl.cli.output import emit, note
+from genctl.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from genctl.config.schema import RunConfig
+
+FREE_ON_RESUME = ("train.steps", "log.", "train.checkpoint_every", "train.keep", "data.spec")
+"""Keys that may change when a run goes on. The data's place may, if its fingerprint is equal."""
+
+
+def train(
+    preset: Annotated[
+        str | None, typer.Option("--preset", metavar="NAME|FILE", help="What to train.")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="SPEC", help="Folder, archive, npz, mnist:ROOT, toy:ring."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Default: runs/<preset>-<n>.")
+    ] = None,
+    overrides: options.Set = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Training steps in all.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Same seed, same run.")] = None,
+    batch_size: options.BatchSize = None,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    compile_: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="torch.compile the networks.")
+    ] = None,
+    max_time: Annotated[
+        str | None,
+        typer.Option("--max-time", metavar="10m", help="Save and stop after 90s, 10m, 2h."),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option("--resume", metavar="RUN", help="Go on where a run stopped; no other flag."),
+    ] = None,
+    resume_or_start: Annotated[
+        bool, typer.Option("--resume-or-start", help="With --out: resume if a run is there.")
+    ] = False,
+    init: Annotated[
+        Path | None, typer.Option("--init", metavar="RUN", help="Start from a run's weights.")
+    ] = None,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="Only deterministic kernels; slower on a GPU.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be done; write nothing.")
+    ] = False,
+    download: options.Download = False,
+    strict_data: options.StrictData = False,
+    quiet: options.Quiet = False,
+    json_output: options.Json = False,
+) -> int:
+    """Train a preset on your images, with sample grids as it goes."""
+    changes = _changes(overrides, steps, seed, batch_size, precision, compile_)
+    if resume_or_start:
+        if out is None:
+            raise UsageError("--resume-or-start", "needs --out RUN", "--out runs/NAME")
+        resume = str(out) if (out / "config.yaml").exists() else resume
+    if resume is None and preset is None:
+        raise UsageError("train", "nothing to train", "--preset NAME, or --resume RUN")
+    budget = _budget(max_time)
+
+    from genctl.engine.run_directory import RunDirectory, next_free, split_address
+
+    at: str | None = None
+    if resume is not None:
+        path, found = split_address(resume)
+        at, out = found or "latest", path
+        config = _resumed(RunDirectory(path).config(), preset, changes, data, str(path))
+    else:
+        from genctl.config.load import load_config
+
+        assert preset is not None
+        config = load_config(preset, changes)
+        out = out or next_free(config.preset or "run")
+    if dry_run:
+        return _dry_run(config, data, out, device, download, strict_data, json_output)
+    if at is not None and _finished(out, config):
+        text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
+        emit(_finished_payload(out, config), json_output, text)
+        return 0
+
+    import torch
+
+    from genctl.engine.fit import fit, require_finite
+    from genctl.engine.progress import reporter
+
+    torch.use_deterministic_algorithms(deterministic)
+    result = fit(
+        config,
+        data,
+        out,
+        device=device,
+        resume=at,
+        init=init,
+        max_seconds=budget,
+        download=download,
+        strict_data=strict_data,
+        report=reporter(quiet),
+    )
+    payload = {
+        "run": str(result.run),
+        "step": result.step,
+        "images": result.images,
+        "seconds": round(result.seconds, 3),
+        "stopped_by": result.stopped_by,
+        "last": dict(result.last),
+    }
+    if result.stopped_by == "nonfinite" and json_output:
+        emit(payload, json_output, "")
+        return 6
+    require_finite(result)
+    emit(payload, json_output, _next_commands(config, payload))
+    return 130 if result.stopped_by == "signal" else 0
+
+
+def _changes(
+    overrides: list[str] | None,
+    steps: int | None,
+    seed: int | None,
+    batch_size: int | None,
+    precision: str | None,
+    compile_: bool | None,
+) -> list[str]:
+    """``--set`` first, then the dedicated options, which win."""
+    dedicated = {
+        "train.steps": steps,
+        "train.seed": seed,
+        "train.batch_size": batch_size,
+        "train.precision": precision,
+        "train.compile": None if compile_ is None else str(compile_).lower(),
+    }
+    return [
+        *(overrides or []),
+        *(f"{path}={value}" for path, value in dedicated.items() if value is not None),
+    ]
+
+
+def _budget(max_time: str | None) -> float | None:
+    """Seconds left of ``--max-time``, which counts from the start of the process."""
+    if max_time is None:
+        return None
+    from genctl.config.schema import seconds_of
+
+    try:
+        return max(0.0, seconds_of(max_time) - (time.monotonic() - started))
+    except ValueError as error:
+        raise UsageError("--max-time", str(error)) from None
+
+
+def _resumed(
+    old: RunConfig, preset: str | None, changes: list[str], data: str | None, run: str
+) -> RunConfig:
+    """The run's own configuration with the free keys changed; any other difference is refused."""
+    from genctl.config.load import differences, load_config, with_overrides
+
+    wanted = with_overrides(old, changes)
+    if preset is not None:
+        found = {"found": old.found, "about": old.about}
+        wanted = load_config(preset, changes).model_copy(update=found)
+        automatic = {"train.precision": old.train.precision}
+        if wanted.train.precision == "auto":
+            wanted = with_overrides(wanted, automatic)
+        if data is None and wanted.data.spec != old.data.spec:
+            wanted = with_overrides(wanted, {"data.spec": old.data.spec})
+    refused = {
+        key: pair
+        for key, pair in differences(old, wanted).items()
+        if not key.startswith((*FREE_ON_RESUME, "found", "about", "preset"))
+    }
+    if refused:
+        problems = [f"{key}: the run has {a!r}, asked {b!r}" for key, (a, b) in refused.items()]
+        raise ConfigError(run, problems, "leave these as they are, or start a new run with --out")
+    return wanted
+
+
+def _finished(out: Path, config: RunConfig) -> bool:
+    from genctl.engine import checkpoint
+
+    known = checkpoint.steps(out / "checkpoints")
+    return bool(known) and known[-1] >= config.train.steps
+
+
+def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
+    from genctl.engine.run import read_checkpoint
+
+    found = read_checkpoint(out)
+    return {
+        "run": str(out),
+        "step": found.step,
+        "images": found.state["images"],
+        "seconds": round(found.state["seconds"], 3),
+        "stopped_by": "steps",
+        "last": {},
+    }
+
+
+def _dry_run(
+    config: RunConfig,
+    data: str | None,
+    out: Path,
+    device: str,
+    download: bool,
+    strict: bool,
+    json_output: bool,
+) -> int:
+    """The resolved configuration, the data found, parameter counts, where the run would go."""
+    from genctl.config.load import to_yaml
+    from genctl.engine.device import pick_device
+    from genctl.engine.fit import build_model, check_players, complete, open_data
+
+    dataset = open_data(config, data, download=download, strict=strict)
+    where = pick_device(device)
+    config = complete(config, dataset, data, where)
+    check_players(config)
+    model = build_model(config)
+    counts = {
+        name: sum(p.numel() for m in modules for p in model.get_submodule(m).parameters())
+        for name, modules in model.players.items()
+    }
+    payload = {
+        "config": config.model_dump(mode="json"),
+        "data": dataset.source,
+        "parameters": counts,
+        "run": str(out),
+        "device": str(where),
+    }
+    listed = ", ".join(f"{name} {count:,}" for name, count in counts.items())
+    text = f"{to_yaml(config)}\ndata: {dataset.source}\nparameters: {listed}\nrun: {out} on {where}"
+    emit(payload, json_output, text)
+    for warning in dataset.warnings:
+        note(f"warning: {warning}")
+    return 0
+
+
+def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:
+    """How the run ended, and what to do next with it."""
+    run = payload["run"]
+    lines = [
+        f"{run}: step {payload['step']}, {payload['images']:,} images, "
+        f"{payload['seconds']:.0f} s, stopped by {payload['stopped_by']}",
+        "next:",
+    ]
+    if payload["stopped_by"] != "steps":
+        lines.append(f"  genctl train --resume {run}")
+    from genctl.config.catalogue import model_capabilities
+
+    able = model_capabilities(config.model["kind"])
+    if "sample" in able:
+        lines.append(f"  genctl sample {run} -n 64 --seed 0 --out {run}/grid.png")
+    if "interpolate" in able:
+        lines.append(f"  genctl interpolate {run} --steps 10 --rows 6 --out {run}/walk.png")
+    lines.append(f"  genctl inspect-curves {run}")
+    if able and set(able) & {"sample", "log_likelihood"}:
+        lines.append(f"  genctl evaluate {run} {config.data.spec} --features pixels")
+    return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""From a preset, a file and overrides to one validated configuration.
+
+Precedence, lowest first: defaults, preset (or file, with what it extends), ``--set``, dedicated
+options. All problems are reported at once, each with its path and the nearest valid name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from genctl import registry
+from genctl.config import presets
+from genctl.config.schema import RunConfig
+from genctl.errors import ConfigError, DataError, UsageError
+
+
+def load_config(
+    preset: str, overrides: Sequence[str] | Mapping[str, Any] = (), *, name: str | None = None
+) -> RunConfig:
+    """Resolve a preset.
+
+    Args:
+        preset: a preset's name or the path of a YAML file.
+        overrides: ``["train.steps=100", …]``, or the same as a mapping of dotted paths to values.
+        name: what the run calls its preset; by default the preset's name or the file's stem.
+
+    Raises:
+        UsageError: unknown preset, or an override that is not ``path=value``.
+        ConfigError: unknown keys or wrong types, all of them.
+    """
+    node = presets.read(preset)
+    for path, value in _pairs(overrides):
+        _set(node, path, value)
+    return validate(node, preset, name=name or Path(preset).stem)
+
+
+def validate(node: Mapping[str, Any], source: str, *, name: str | None = None) -> RunConfig:
+    """Check a whole configuration and fill in every default.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    node = {"preset": name, **node} if name else dict(node)
+    model, problems = registry.resolve("model", node.get("model", {}), "model")
+    optim: dict[str, Any] = {}
+    players = node.get("optim") or {}
+    if isinstance(players, Mapping):
+        for player, setting in players.items():
+            optim[player], found = registry.resolve("optimiser", setting, f"optim.{player}")
+            problems += found
+    else:
+        problems.append(f"optim: expected players, found {players!r}")
+    rest = {key: value for key, value in node.items() if key not in ("model", "optim")}
+    rest["model"] = model or {}
+    values, found = registry.validate(RunConfig, rest, "")
+    problems += found
+    if problems:
+        remedy = "`genctl presets show NAME` prints every key with its value"
+        raise ConfigError(source, sorted(problems), remedy)
+    return RunConfig.model_validate({**values, "optim": optim})
+
+
+def with_overrides(config: RunConfig, overrides: Sequence[str] | Mapping[str, Any]) -> RunConfig:
+    """The same configuration with some keys changed, validated again."""
+    node = config.model_dump(mode="json")
+    for path, value in _pairs(overrides):
+        _set(node, path, value)
+    return validate(node, config.preset or "config")
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved configuration as YAML, sections in their usual order."""
+    node = config.model_dump(mode="json", exclude_none=False)
+    return yaml.safe_dump(node, sort_keys=False, allow_unicode=True, default_flow_style=None)
+
+
+def read_yaml(path: Path) -> RunConfig:
+    """The configuration of an existing run.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    try:
+        node = presets.parse(path.read_text(encoding="utf-8"), str(path))
+        return validate(node, str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(str(path), f"cannot be read: {error}", "is this a run directory?") from None
+    except ConfigError as error:
+        raise DataError(str(path), error.reason, "the run's config.yaml was changed") from None
+
+
+def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted paths whose values differ, with both values."""
+    a, b = flatten(old.model_dump(mode="json")), flatten(new.model_dump(mode="json"))
+    return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
+
+
+def flatten(node: Any, path: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as dotted paths to plain values; empty ones stay as they are."""
+    if isinstance(node, Mapping) and node:
+        items = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, list) and any(isinstance(item, Mapping) for item in node):
+        items = [(str(i), value) for i, value in enumerate(node)]
+    else:
+        return {path: node}
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat |= flatten(value, f"{path}.{key}" if path else key)
+    return flat
+
+
+def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    if isinstance(overrides, Mapping):
+        return list(overrides.items())
+    pairs = []
+    for text in overrides:
+        path, equals, value = text.partition("=")
+        if not equals or not path.strip():
+            raise UsageError(f"--set {text}", "expected path=value", "e.g. --set train.steps=1000")
+        pairs.append((path.strip(), presets.parse_value(value)))
+    return pairs
+
+
+def _set(node: dict[str, Any], path: str, value: Any) -> None:
+    """Set a dotted path. A bare name in place of a part's node swaps its kind."""
+    *parents, last = path.split(".")
+    here: Any = node
+    for part in parents:
+        if isinstance(here, list) and part.isdigit() and int(part) < len(here):
+            here = here[int(part)]
+            continue
+        child = here.get(part) if isinstance(here, dict) else None
+        if isinstance(child, str):  # the short form of {kind: child}
+            child = {"kind": child}
+        elif not isinstance(child, dict | list):
+            child = {}
+        if not isinstance(here, dict):
+            raise UsageError(f"--set {path}", f"{part!r} is not inside a mapping")
+        here[part] = child
+        here = child
+    if isinstance(here, list) and last.isdigit() and int(last) < len(here):
+        here[int(last)] = value
+    elif isinstance(here, dict):
+        swaps = last == "kind" and "kind" in here and here["kind"] != value
+        if swaps:
+            here.clear()
+        here[last] = value
+    else:
+        raise UsageError(f"--set {path}", f"{last!r} is not inside a mapping")

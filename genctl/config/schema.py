@@ -1,0 +1,119 @@
+"""The validated run configuration. Defaults live here, in one commented place."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from genctl.types import DataSpec
+
+TIME = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h)$")
+
+
+def seconds_of(text: str) -> float:
+    """``90s``, ``10m`` or ``2h`` in seconds.
+
+    Raises:
+        ValueError: any other form.
+    """
+    match = TIME.match(text)
+    if match is None:
+        raise ValueError(f"expected a time such as 90s, 10m or 2h, found {text!r}")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _checked_time(value: int | str) -> int | str:
+    if isinstance(value, str):
+        seconds_of(value)
+    elif value < 1:
+        raise ValueError("must be at least 1")
+    return value
+
+
+class Section(BaseModel):
+    """Strict and frozen: an unknown key or a wrong type is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataConfig(Section):
+    """What to train on and how it is prepared."""
+
+    spec: str | None = None  # a data SPEC; --data wins over it
+    size: Annotated[int, Field(ge=2)] | Literal["native"] = "native"  # edge in pixels
+    flip: bool = False  # mirror images at random
+    crop: Literal["none", "centre", "random"] = "centre"  # how non-square images become square
+    holdout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of a folder kept for evaluation
+    binarise: Literal["none", "threshold", "dynamic", "fixed"] = "none"
+
+
+class TrainConfig(Section):
+    """How long, how much at a time, in which precision."""
+
+    steps: Annotated[int, Field(ge=1)] = 10_000  # calls of training_step
+    batch_size: Annotated[int, Field(ge=1)] = 64  # over all ranks
+    seed: Annotated[int, Field(ge=0)] = 0
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    compile: bool = False
+    clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player
+    checkpoint_every: Annotated[int | str, AfterValidator(_checked_time)] = "5m"
+    keep: Annotated[int, Field(ge=0)] = 3  # checkpoints kept; 0 keeps all
+
+
+class EmaConfig(Section):
+    """Averages of weights, used for sampling and evaluation by default."""
+
+    half_life_images: Annotated[float, Field(gt=0)] | None = None  # None: no exponential average
+    warmup: Annotated[float, Field(ge=0)] = 0.05  # half-life is at most this share of images seen
+    last: Annotated[int, Field(ge=1)] | None = None  # instead: mean of the last n iterates
+
+
+class EvaluateConfig(Section):
+    """Scores during training; off by default."""
+
+    every: Annotated[int, Field(ge=1)] | None = None
+    measures: list[str] = []
+    best: str | None = None
+
+
+class LogConfig(Section):
+    """How often the run reports."""
+
+    every: Annotated[int, Field(ge=1)] = 100
+    preview_every: Annotated[int, Field(ge=0)] = 1000  # steps; 0 turns previews off
+    preview_rows: Annotated[int, Field(ge=1)] = 8
+
+
+class Found(Section):
+    """Facts of the data that was trained on; with them a run can sample without its data."""
+
+    kind: Literal["image", "points"]
+    shape: list[int]
+    classes: int = 0
+    class_names: list[str] = []
+    levels: int = 256
+    examples: int
+    fingerprint: str
+
+    def spec(self) -> DataSpec:
+        """The facts as the models want them."""
+        return DataSpec(
+            self.kind, tuple(self.shape), self.classes, tuple(self.class_names), self.levels
+        )
+
+
+class RunConfig(Section):
+    """Everything that decides a run. ``model`` and the players' ``optim`` are complete nodes."""
+
+    about: dict[str, Any] = {}
+    model: dict[str, Any]
+    data: DataConfig = DataConfig()
+    optim: dict[str, dict[str, Any]] = {}
+    train: TrainConfig = TrainConfig()
+    ema: EmaConfig = EmaConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    log: LogConfig = LogConfig()
+    preset: str | None = None  # the preset's name, or the file's stem
+    found: Found | None = None  # filled in when training starts

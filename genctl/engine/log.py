@@ -1,0 +1,102 @@
+"""The log of a run: values averaged over a window on the device, one JSON object per interval."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genctl.engine import distributed
+
+
+class Window:
+    """Sums of metrics since the last row. Adding never synchronises with the device.
+
+    Args:
+        gauges: keys whose last value is logged instead of the mean.
+    """
+
+    def __init__(self, gauges: Sequence[str] = ()) -> None:
+        self.gauges = frozenset(gauges)
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+
+    @torch.no_grad()
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Take scalar tensors into the window."""
+        for key, value in metrics.items():
+            value = value.detach().float()
+            if key in self.gauges or key not in self.sums:
+                self.sums[key], self.counts[key] = value.clone(), 1
+            else:
+                self.sums[key] += value
+                self.counts[key] += 1
+
+    def read(self) -> dict[str, float]:
+        """Means over the window and over ranks: one transfer for all of them."""
+        if not self.sums:
+            return {}
+        keys = list(self.sums)
+        stacked = torch.stack([self.sums[key].float() / self.counts[key] for key in keys])
+        values = distributed.mean(stacked).tolist()
+        return dict(zip(keys, values, strict=True))
+
+    def clear(self) -> None:
+        """Begin a new window."""
+        self.sums, self.counts = {}, {}
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
+        """What a checkpoint must hold, so that a resumed run logs the same means."""
+        return dict(self.sums), dict(self.counts)
+
+    def load_state(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        """Restore what ``state`` returned, in the order the keys were first logged."""
+        self.sums = {key: sums[key] for key in counts}
+        self.counts = dict(counts)
+
+
+class MetricsFile:
+    """``metrics.jsonl``: append-only, cut back on resume."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row; a non-finite number becomes null and its key is listed."""
+        bad = [k for k, v in row.items() if isinstance(v, float) and not math.isfinite(v)]
+        clean = {key: None if key in bad else value for key, value in row.items()}
+        if bad:
+            clean["nonfinite"] = bad
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(clean) + "\n")
+            file.flush()
+
+    def cut(self, step: int, drop: int | None = None) -> None:
+        """Keep the rows up to ``step``; a torn last line and the row of step ``drop`` go."""
+        if not self.path.exists():
+            return
+        kept = [
+            line
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            if (found := _step_of(line)) is not None and found <= step and found != drop
+        ]
+        partial = self.path.with_name(f".{self.path.name}.tmp")
+        with partial.open("w", encoding="utf-8") as file:
+            file.write("".join(line + "\n" for line in kept))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.path)
+
+
+def _step_of(line: str) -> int | None:
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return step if isinstance(step, int) else None

@@ -1,0 +1,157 @@
+"""A trained run, opened for use: ``open_run("runs/began@1000")``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genctl.config.schema import RunConfig
+from genctl.contracts import CAPABILITIES, GenerativeModel, capabilities
+from genctl.engine import checkpoint, precision
+from genctl.engine.checkpoint import Checkpoint
+from genctl.engine.device import pick_device
+from genctl.engine.fit import build_model
+from genctl.engine.run_directory import RunDirectory, split_address
+from genctl.errors import CapabilityError, DataError, UsageError
+from genctl.randomness import RandomStream
+from genctl.types import Batch, DataSpec, Likelihood
+
+SAMPLE_BATCH = 64
+"""Samples drawn at a time unless asked otherwise; it changes memory, never a sample."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's model with its weights in place, in evaluation mode.
+
+    Attributes:
+        path: the run directory.
+        step: the checkpoint's step.
+        config: the run's configuration.
+        model: the model, on ``device``.
+        weights: ``averaged`` or ``raw``.
+        device: where it computes.
+        precision: the number format it computes in.
+    """
+
+    path: Path
+    step: int
+    config: RunConfig
+    model: GenerativeModel
+    weights: str
+    device: torch.device
+    precision: str
+
+    @property
+    def spec(self) -> DataSpec:
+        """The facts of the data it was trained on."""
+        assert self.config.found is not None
+        return self.config.found.spec()
+
+    def require(self, capability: str) -> None:
+        """Insist on a capability.
+
+        Raises:
+            CapabilityError: naming what this model can do, and the presets that can do the thing.
+        """
+        if not isinstance(self.model, CAPABILITIES[capability]):
+            from genctl.config.catalogue import presets_that_can
+
+            able = ", ".join(presets_that_can(capability)[:6]) or "none yet"
+            raise CapabilityError(
+                str(self.path),
+                f"a {self.config.model['kind']} model cannot {capability.replace('_', ' ')}; "
+                f"it can {', '.join(capabilities(self.model)) or 'only be trained'}",
+                f"presets that can: {able}",
+            )
+
+    def stream(self, seed: int, *name: int | str, first_row: int = 0) -> RandomStream:
+        """The noise of a command: depends on the seed and the name, not on the batch size."""
+        return RandomStream(seed, *name, first_row=first_row, device=self.device)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        condition: Tensor | None = None,
+        batch_size: int | None = None,
+        first: int = 0,
+    ) -> Tensor:
+        """Draw samples number ``first`` to ``first + n``: the same whatever the batch size.
+
+        Returns:
+            ``(n, *shape)`` on the CPU, images in [−1, 1].
+        """
+        self.require("sample")
+        size = batch_size or SAMPLE_BATCH
+        parts = []
+        for start in range(first, first + n, size):
+            count = min(size, first + n - start)
+            part = None if condition is None else condition[start - first :][:count].to(self.device)
+            rng = self.stream(seed, "sample", first_row=start)
+            with precision.autocast(self.device, self.precision):
+                drawn = self.model.sample(count, rng, part)  # type: ignore[operator]
+            parts.append(drawn.float().cpu())
+        return torch.cat(parts) if parts else torch.empty(0, *self.spec.shape)
+
+    @torch.no_grad()
+    def log_likelihood(self, batch: Batch, seed: int = 0, first: int = 0) -> Likelihood:
+        """Nats of each example; ``first`` is the batch's position in its data set."""
+        self.require("log_likelihood")
+        rng = self.stream(seed, "likelihood", first_row=first)
+        with precision.autocast(self.device, self.precision):
+            found: Likelihood = self.model.log_likelihood(batch, rng)  # type: ignore[operator]
+        return found
+
+
+def read_checkpoint(address: str | Path) -> Checkpoint:
+    """The checkpoint at ``RUN``, ``RUN@step`` or ``RUN@best``."""
+    path, at = split_address(address)
+    directory = RunDirectory(path)
+    directory.config()
+    return checkpoint.read(checkpoint.locate(directory.checkpoints, at))
+
+
+def open_run(
+    address: str | Path,
+    device: str = "auto",
+    *,
+    raw_weights: bool = False,
+    precision_name: str | None = None,
+) -> Run:
+    """Open a run at its latest checkpoint, or at ``RUN@step`` or ``RUN@best``.
+
+    Args:
+        address: the run directory, with or without ``@``.
+        device: auto, cpu, cuda or mps.
+        raw_weights: use the last weights instead of their average.
+        precision_name: compute in another number format than fp32.
+
+    Raises:
+        DataError: no such run or step, or a damaged checkpoint.
+    """
+    path, at = split_address(address)
+    directory = RunDirectory(path)
+    config = directory.config()
+    if config.found is None:
+        raise DataError(str(path), "its config.yaml lacks the facts of the data")
+    found = checkpoint.read(checkpoint.locate(directory.checkpoints, at))
+    averaged = {} if raw_weights else found.averaged
+    model = build_model(config)
+    try:
+        model.load_state_dict({**found.weights, **averaged, **found.state["extra"]})
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(str(path), f"its weights do not fit its config.yaml: {reason}") from None
+    where = pick_device(device)
+    try:
+        resolved = precision.pick_precision(precision_name or "fp32", where)
+    except ValueError as error:
+        raise UsageError("--precision", str(error)) from None
+    model.to(where).eval().requires_grad_(False)
+    weights = "averaged" if averaged else "raw"
+    return Run(path, found.step, config, model, weights, where, resolved)

@@ -1,0 +1,138 @@
+"""From a running training to a checkpoint and back, exactly."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genctl.config.schema import RunConfig
+from genctl.contracts import GenerativeModel
+from genctl.data.loader import Loader
+from genctl.engine.averaging import Average
+from genctl.engine.checkpoint import Checkpoint
+from genctl.engine.schedules import Plateau
+from genctl.engine.update import Updater
+from genctl.errors import DataError
+
+
+@dataclass
+class Training:
+    """Everything that changes while a run goes on."""
+
+    config: RunConfig
+    model: GenerativeModel
+    loader: Loader
+    average: Average
+    update: Updater
+    step: int = 0
+    seconds_before: float = 0.0  # spent by earlier processes of this run
+    final_row: int | None = None  # a last row that is not on the log interval
+
+
+def snapshot(training: Training, seconds: float) -> Checkpoint:
+    """The training's whole state; nothing in it depends on when it is taken but ``seconds``."""
+    whole = training.model.state_dict()
+    weights = {key: value for key, value in whole.items() if isinstance(value, Tensor)}
+    extra = {key: value for key, value in whole.items() if key not in weights}
+    sums, counts = training.update.window.state()
+    tensors: dict[str, Tensor] = {f"window/{key}": value for key, value in sums.items()}
+    tensors |= {f"average/{key}": value for key, value in training.average.history().items()}
+    players: dict[str, Any] = {}
+    for name, player in training.update.players.items():
+        tensors[f"skipped/{name}"] = player.skipped
+        for i, state in player.rule.optimiser.state_dict()["state"].items():
+            for key, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimiser/{name}/{i}/{key}"] = value
+        schedule = player.rule.schedule
+        players[name] = {
+            "count": player.count,
+            "schedule": schedule.state if isinstance(schedule, Plateau) else None,
+        }
+    generators, numbers = _generators()
+    state = {
+        "images": training.loader.images,
+        "seconds": seconds,
+        "position": training.loader.position,
+        "players": players,
+        "window": counts,
+        "average_images": training.average.images_at,
+        "final_row": training.final_row,
+        "extra": extra,
+        "generators": numbers,
+    }
+    averaged = training.average.state()
+    return Checkpoint(training.step, weights, averaged, {**tensors, **generators}, state)
+
+
+def restore(training: Training, checkpoint: Checkpoint) -> None:
+    """Bring a freshly built training to the state of a checkpoint.
+
+    Raises:
+        DataError: the checkpoint does not fit the model of its own configuration.
+    """
+    state, device = checkpoint.state, training.update.device
+    try:
+        training.model.load_state_dict({**checkpoint.weights, **state["extra"]})
+        training.average.load_state(checkpoint.averaged)
+    except (RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"checkpoint of step {checkpoint.step}", f"does not fit the model: {reason}"
+        ) from None
+    tensors = checkpoint.optimisers
+    training.average.images_at = dict(state["average_images"])
+    training.average.load_history(_under(tensors, "average/"), device)
+    for name, player in training.update.players.items():
+        recorded = state["players"][name]
+        player.count = recorded["count"]
+        player.skipped = tensors[f"skipped/{name}"].to(device)
+        if isinstance(player.rule.schedule, Plateau):
+            player.rule.schedule.state = dict(recorded["schedule"])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in _under(tensors, f"optimiser/{name}/").items():
+            index, _, moment = key.partition("/")
+            moments.setdefault(int(index), {})[moment] = tensor
+        optimiser = player.rule.optimiser
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    sums = {key: value.to(device) for key, value in _under(tensors, "window/").items()}
+    training.update.window.load_state(sums, state["window"])
+    training.loader.position = state["position"]
+    training.step, training.seconds_before = checkpoint.step, state["seconds"]
+    training.final_row = state["final_row"]
+    _restore_generators(tensors, state["generators"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+def _generators() -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The global generators, which only torch's own modules (dropout) and user code draw from."""
+    tensors = {"generator/cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        for i, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"generator/cuda/{i}"] = state
+    version, words, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    assert not isinstance(keys, int)
+    numpy_state = [kind, [int(key) for key in keys], position, has_gauss, cached]
+    return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
+
+
+def _restore_generators(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+    torch.set_rng_state(tensors["generator/cpu"])
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for i in range(devices):
+        if f"generator/cuda/{i}" in tensors:
+            torch.cuda.set_rng_state(tensors[f"generator/cuda/{i}"], i)
+    version, words, gauss = numbers["python"]
+    random.setstate((version, tuple(words), gauss))
+    kind, keys, *rest = numbers["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))

@@ -1,0 +1,184 @@
+"""The one place for the mechanics of an update. No model calls ``backward`` or ``step``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from genctl.config.schema import RunConfig
+from genctl.contracts import GenerativeModel, LossFn
+from genctl.engine import distributed
+from genctl.engine.averaging import Average
+from genctl.engine.log import Window
+from genctl.engine.optimisers import Rule
+from genctl.engine.precision import autocast
+from genctl.randomness import RandomStream
+from genctl.registry import factory
+from genctl.types import Batch
+
+
+@dataclass
+class Player:
+    """One player's parameters, its rule, and its record."""
+
+    modules: tuple[str, ...]
+    parameters: list[nn.Parameter]
+    rule: Rule
+    count: int = 0
+    # On the device: skips in all, skips in a row now, and the longest such row so far.
+    skipped: Tensor = field(default_factory=lambda: torch.zeros(3))
+
+
+class Updater:
+    """``update(player, loss_fn, batch)`` for every model; see ``contracts.Update``.
+
+    Args:
+        model: the model, on its device.
+        config: the run's configuration; every player needs an optimiser.
+        average: averaged copies to keep.
+        precision: resolved number format.
+        images: tells how many real examples were consumed so far.
+    """
+
+    def __init__(
+        self,
+        model: GenerativeModel,
+        config: RunConfig,
+        average: Average,
+        precision: str,
+        images: Callable[[], int],
+    ) -> None:
+        self.model, self.average, self.precision = model, average, precision
+        self.clip, self.seed = config.train.clip, config.train.seed
+        self.device = next(model.parameters()).device
+        self.parameters = list(model.parameters())
+        self.players = {
+            name: self._player(name, modules, config) for name, modules in model.players.items()
+        }
+        self.window = Window(model.gauges)
+        self.images = images
+        self.step, self.logging = 0, False
+        self.batch_size = config.train.batch_size // distributed.world_size()
+        self.rng = self._stream()
+
+    def _player(self, name: str, modules: Sequence[str], config: RunConfig) -> Player:
+        parameters = [p for m in modules for p in self.model.get_submodule(m).parameters()]
+        unique = list(dict.fromkeys(parameters))
+        rule = factory("optimiser", config.optim[name])(unique)
+        return Player(tuple(modules), unique, rule, skipped=torch.zeros(3, device=self.device))
+
+    def _stream(self) -> RandomStream:
+        return RandomStream(
+            self.seed, "training", self.step, rank=distributed.rank(), device=self.device
+        )
+
+    def begin_step(self, step: int, logging: bool) -> None:
+        """Start training step number ``step`` (from 1) with fresh noise."""
+        self.step, self.logging = step, logging
+        self.rng = self._stream()
+
+    # --- the contract ---------------------------------------------------------------------------
+    def __call__(
+        self, player: str, loss_fn: LossFn, batch: Batch | None = None
+    ) -> dict[str, Tensor]:
+        """One optimiser step of one player."""
+        metrics, norm = self._gradients(player, loss_fn, batch)
+        self._apply(player, norm)
+        return metrics
+
+    def together(
+        self, losses: Mapping[str, LossFn], batch: Batch | None = None
+    ) -> dict[str, Tensor]:
+        """All gradients at the same weights, then all steps."""
+        metrics: dict[str, Tensor] = {}
+        waiting: dict[str, tuple[list[Tensor | None], Tensor]] = {}
+        for player, loss_fn in losses.items():
+            found, norm = self._gradients(player, loss_fn, batch)
+            metrics |= found
+            waiting[player] = ([p.grad for p in self.players[player].parameters], norm)
+        for player, (gradients, norm) in waiting.items():
+            for parameter, gradient in zip(self.players[player].parameters, gradients, strict=True):
+                parameter.grad = gradient
+            self._apply(player, norm)
+        return metrics
+
+    def count(self, player: str) -> int:
+        """How many updates the player has had, skipped ones included."""
+        return self.players[player].count
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Mean over ranks, on the device."""
+        return distributed.mean(value)
+
+    def read(self, value: Tensor) -> float:
+        """Mean over ranks as a float; synchronises."""
+        return float(distributed.mean(value.detach()))
+
+    # --- the mechanics, in order ----------------------------------------------------------------
+    def _gradients(
+        self, name: str, loss_fn: LossFn, batch: Batch | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        player = self.players[name]
+        for parameter in self.parameters:
+            parameter.grad = None
+            parameter.requires_grad_(False)
+        for parameter in player.parameters:
+            parameter.requires_grad_(True)
+        with autocast(self.device, self.precision):
+            result = loss_fn() if batch is None else loss_fn(batch)
+        loss, metrics = result if isinstance(result, tuple) else (result, {})
+        loss.backward()
+        distributed.average_gradients(player.parameters)
+        gradients = [p.grad for p in player.parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(player.parameters, self.clip, norm)
+        metrics = {f"loss/{name}": loss, **metrics}
+        metrics = {key: value.detach() for key, value in metrics.items()}
+        self.window.add({**metrics, f"grad_norm/{name}": norm})
+        return metrics, norm
+
+    @torch.no_grad()
+    def _apply(self, name: str, norm: Tensor) -> None:
+        player = self.players[name]
+        rule = player.rule
+        for group in rule.optimiser.param_groups:
+            group["lr"] = rule.lr * rule.schedule.factor(player.count)
+        bad = (~torch.isfinite(norm)).float()
+        _step_where_finite(rule.optimiser, player.parameters, bad)
+        total, streak, longest = player.skipped.unbind()
+        streak = (streak + bad) * bad
+        player.skipped = torch.stack([total + bad, streak, torch.maximum(longest, streak)])
+        player.count += 1
+        self.average.update(self.model, player.modules, self.images())
+        self.model.after_update(name)
+
+
+def _step_where_finite(
+    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
+) -> None:
+    """Step unless ``bad`` is 1, deciding on the device where there is one."""
+    if optimiser.defaults.get("fused"):
+        optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by the fused kernels
+        optimiser.step()
+        return
+    if bad.device.type == "cpu":
+        if not bad:
+            optimiser.step()
+        return
+    stepped = [p for p in parameters if p.grad is not None]
+    weights = [p.clone() for p in stepped]
+    states = [
+        {k: v.clone() for k, v in optimiser.state[p].items() if isinstance(v, Tensor)}
+        for p in stepped
+    ]
+    optimiser.step()
+    for parameter, weight, state in zip(stepped, weights, states, strict=True):
+        parameter.copy_(torch.where(bad.bool(), weight, parameter))
+        for key, value in optimiser.state[parameter].items():
+            if isinstance(value, Tensor):  # a state that the step created starts from zero
+                before = state.get(key, torch.zeros_like(value))
+                value.copy_(torch.where(bad.to(value.device).bool(), before, value))

@@ -1,0 +1,84 @@
+"""Errors a user can cause: each knows the thing, the reason, the remedy and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class GenctlError(Exception):
+    """A mistake that is answered in one to three lines, never with a traceback.
+
+    Args:
+        thing: what the error is about (a path, a key, a preset).
+        reason: what is wrong with it, found against expected.
+        remedy: what the user can do next.
+    """
+
+    exit_code = 1
+    name = "failed"
+
+    def __init__(self, thing: str, reason: str, remedy: str = "") -> None:
+        super().__init__(f"{thing}: {reason}")
+        self.thing = thing
+        self.reason = reason
+        self.remedy = remedy
+
+    def as_dict(self) -> dict[str, object]:
+        """The error as the ``--json`` contract wants it."""
+        return {
+            "code": self.exit_code,
+            "thing": self.thing,
+            "reason": self.reason,
+            "remedy": self.remedy,
+        }
+
+
+class UsageError(GenctlError):
+    """Bad usage or configuration."""
+
+    exit_code = 2
+    name = "usage"
+
+
+class ConfigError(UsageError):
+    """One or more problems in a configuration, all reported at once.
+
+    Args:
+        source: the preset or file that was read.
+        problems: one line each: the path, what is wrong, the nearest valid name.
+        remedy: how to see the valid keys.
+    """
+
+    name = "configuration"
+
+    def __init__(self, source: str, problems: Sequence[str], remedy: str = "") -> None:
+        super().__init__(source, "; ".join(problems), remedy)
+        self.problems = list(problems)
+
+
+class GateError(GenctlError):
+    """A ``--require`` gate was not met."""
+
+    exit_code = 3
+    name = "gate"
+
+
+class DataError(GenctlError):
+    """Bad or missing data, a damaged checkpoint included."""
+
+    exit_code = 4
+    name = "data"
+
+
+class CapabilityError(GenctlError):
+    """A capability, an optional extra or weights are missing."""
+
+    exit_code = 5
+    name = "capability"
+
+
+class NonFiniteError(GenctlError):
+    """Non-finite numbers stopped the run; the last good checkpoint is kept."""
+
+    exit_code = 6
+    name = "nonfinite"

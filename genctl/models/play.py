@@ -1,0 +1,91 @@
+"""Who moves when in a two-player game: a fixed rhythm, or whoever is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from genctl.contracts import Update
+from genctl.registry import register
+
+Move = Callable[[], Tensor]
+"""Makes one update of a player and returns the loss it was made on, a scalar on the device."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+@register("play", "fixed")
+class Fixed(nn.Module):
+    """k discriminator updates, then m generator updates (arXiv:1406.2661, algorithm 1).
+
+    Args:
+        discriminator: updates of the discriminator in a step.
+        generator: updates of the generator in a step.
+    """
+
+    def __init__(self, *, discriminator: Count = 1, generator: Count = 1) -> None:
+        super().__init__()
+        self.discriminator, self.generator = discriminator, generator
+
+    def forward(self, discriminator: Move, generator: Move, update: Update) -> None:
+        """Make this step's moves."""
+        for _ in range(self.discriminator):
+            discriminator()
+        for _ in range(self.generator):
+            generator()
+
+
+@register("play", "adaptive")
+class Adaptive(nn.Module):
+    """While loss_D > t_D train D, then while loss_G > t_G train G, each within bounds.
+
+    A threshold is absolute, or a multiple of the moving average of that player's own loss. The
+    loop reads losses by value, so each move synchronises with the device.
+
+    Args:
+        discriminator: threshold t_D.
+        generator: threshold t_G.
+        relative: ``loss`` compares with the number itself, ``average`` with its product with the
+            moving average of the loss.
+        decay: of the moving averages.
+        least: moves each player makes in every step.
+        most: moves a player makes at most in a step.
+    """
+
+    average: Tensor
+
+    def __init__(
+        self,
+        *,
+        discriminator: float = 1.0,
+        generator: float = 1.0,
+        relative: Literal["loss", "average"] = "loss",
+        decay: Annotated[float, Field(ge=0, lt=1)] = 0.99,
+        least: Count = 1,
+        most: Annotated[int, Field(ge=1)] = 5,
+    ) -> None:
+        super().__init__()
+        self.thresholds = (discriminator, generator)
+        self.relative, self.decay, self.least, self.most = relative, decay, least, most
+        # The last loss and its moving average for each player; NaN before the first move.
+        self.register_buffer("average", torch.full((2, 2), torch.nan, dtype=torch.float32))
+
+    def forward(self, discriminator: Move, generator: Move, update: Update) -> None:
+        """Make this step's moves."""
+        self._turn(0, discriminator, update)
+        self._turn(1, generator, update)
+
+    def _turn(self, player: int, move: Move, update: Update) -> None:
+        for made in range(self.most):
+            last, mean = self.average[player].tolist()
+            limit = self.thresholds[player] * (mean if self.relative == "average" else 1.0)
+            # A player that has never moved has NaN losses, and NaN ≤ limit is false: it moves.
+            if made >= self.least and last <= limit:
+                return
+            loss = update.read(move())
+            mean = loss if mean != mean else self.decay * mean + (1.0 - self.decay) * loss
+            self.average[player] = torch.tensor([loss, mean])

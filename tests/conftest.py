@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+
+
+def devices() -> list[str]:
+    """Every device present; what touches a device is parametrised over them."""
+    found = ["cpu"]
+    if torch.cuda.is_available():
+        found.append("cuda")
+    return found
+
+
+@pytest.fixture(params=devices())
+def device(request) -> str:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """No test touches the user's cache folder."""
+    monkeypatch.setenv("GENCTL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def real_data():
+    """``real_data("MNIST")``: a real data set beside a parent of the checkout, or skip."""
+
+    def find(name: str) -> Path:
+        for parent in Path(__file__).resolve().parents:
+            candidate = parent / "shared" / "data" / name
+            if candidate.exists():
+                return candidate
+        pytest.skip(f"no shared/data/{name} in any folder above the checkout")
+
+    return find
