@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     json_output = "--json" in words
     try:
-        result = app(args=words, standalone_mode=False)
+        result = app(args=words, prog_name="genctl", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except GenctlError as error:
         report_error(error, json_output)

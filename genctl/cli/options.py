@@ -13,7 +13,7 @@ Precision = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option("--batch-size", min=1, help="Examples at a time; never changes a result."),
+    typer.Option("--batch-size", min=1, help="Examples at a time: memory and speed."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.")]

@@ -127,7 +127,7 @@ def train(
         emit(payload, json_output, "")
         return 6
     require_finite(result)
-    emit(payload, json_output, _next_commands(config, payload))
+    emit(payload, json_output, _next_commands(RunDirectory(result.run).config(), payload))
     return 130 if result.stopped_by == "signal" else 0
 
 
@@ -229,8 +229,8 @@ def _dry_run(
     dataset = open_data(config, data, download=download, strict=strict)
     where = pick_device(device)
     config = complete(config, dataset, data, where)
-    check_players(config)
     model = build_model(config)
+    check_players(config, model)
     counts = {
         name: sum(p.numel() for m in modules for p in model.get_submodule(m).parameters())
         for name, modules in model.players.items()

@@ -74,7 +74,8 @@ class EvaluateConfig(Section):
     """Scores during training; off by default."""
 
     every: Annotated[int, Field(ge=1)] | None = None
-    measures: list[str] = []
+    measures: list[str] = []  # taken when training is done; with ``every``, also on the way
+    features: str = "pixels"  # inception, pixels, or a classifier's run
     best: str | None = None
 
 

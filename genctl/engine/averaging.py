@@ -50,7 +50,9 @@ class Average:
             average, source = self.modules[name], model.get_submodule(name)
             ours: list[Tensor] = list(average.parameters())
             theirs: list[Tensor] = list(source.parameters())
-            if self.config.last is not None:
+            if not ours:  # a sub-module without parameters, a fixed prior say
+                pass
+            elif self.config.last is not None:
                 self._slide(name, ours, theirs)
             else:
                 weight = 1.0 - self._decay(self.images_at[name], images)

@@ -20,6 +20,7 @@ from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.loader import Loader
 from genctl.engine import checkpoint, distributed, precision, signals
 from genctl.engine.averaging import Average
+from genctl.engine.compilation import compile_networks
 from genctl.engine.device import pick_device
 from genctl.engine.log import MetricsFile
 from genctl.engine.preview import write_preview
@@ -81,6 +82,8 @@ def fit(
     report = report or Silent()
     where = pick_device(device)
     directory = RunDirectory(Path(out))
+    if resume is None:
+        directory.refuse_if_taken()
     lock = directory.lock() if directory.exists() else None
     try:
         dataset = (
@@ -91,11 +94,12 @@ def fit(
         for warning in dataset.warnings:
             report.note(f"warning: {warning}")
         config = complete(config, dataset, data if isinstance(data, str) else None, where)
+        training = build(config, dataset, where)
         if resume is None:
-            check_players(config)
             directory.create(config)
             lock = lock or directory.lock()
-        training = build(config, dataset, where)
+        if config.train.compile:
+            report.note(f"torch.compile: {', '.join(compile_networks(training.model))}")
         metrics = MetricsFile(directory.metrics_file)
         if resume is not None and checkpoint.steps(directory.checkpoints):
             take_up(training, directory, metrics, resume)
@@ -175,6 +179,7 @@ def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training
     random.seed(seed)
     np.random.seed(seed % 2**32)
     model = build_model(config).to(device)
+    check_players(config, model)
     model.train()
     ranks, rank = distributed.world_size(), distributed.rank()
     loader = Loader(
@@ -202,14 +207,13 @@ def build_model(config: RunConfig) -> GenerativeModel:
     return model
 
 
-def check_players(config: RunConfig) -> None:
+def check_players(config: RunConfig, model: GenerativeModel) -> None:
     """Every player of the model needs an optimiser, and every optimiser a player.
 
     Raises:
         ConfigError: naming those that are missing or unknown.
     """
-    with torch.device("meta"):
-        players = set(build_model(config).players)
+    players = set(model.players)
     missing = [f"optim.{p}: missing" for p in sorted(players - set(config.optim))]
     unknown = [
         f"optim.{p}: no such player{registry.suggest(p, sorted(players))}"

@@ -100,8 +100,8 @@ class RunDirectory:
             )
         return read_yaml(self.config_file)
 
-    def create(self, config: RunConfig) -> None:
-        """Begin a run here.
+    def refuse_if_taken(self) -> None:
+        """Make sure that a new run may begin here.
 
         Raises:
             UsageError: there is a run or something else already.
@@ -112,6 +112,14 @@ class RunDirectory:
             )
         if self.path.exists() and (not self.path.is_dir() or any(_contents(self.path))):
             raise UsageError(str(self.path), "exists and is not empty", "choose another --out")
+
+    def create(self, config: RunConfig) -> None:
+        """Begin a run here.
+
+        Raises:
+            UsageError: there is a run or something else already.
+        """
+        self.refuse_if_taken()
         for folder in (self.path, self.checkpoints, self.samples, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         self.write_environment()

@@ -97,7 +97,8 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         moments: dict[int, dict[str, Tensor]] = {}
         for key, tensor in _under(tensors, f"optimiser/{name}/").items():
             index, _, moment = key.partition("/")
-            moments.setdefault(int(index), {})[moment] = tensor
+            like = player.parameters[int(index)]
+            moments.setdefault(int(index), {})[moment] = _laid_out(tensor, like)
         optimiser = player.rule.optimiser
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments, "param_groups": groups})
@@ -107,6 +108,13 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.step, training.seconds_before = checkpoint.step, state["seconds"]
     training.final_row = state["final_row"]
     _restore_generators(tensors, state["generators"])
+
+
+def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
+    """A moment in its parameter's memory format (channels_last, say), which fused kernels assume."""
+    if moment.shape != parameter.shape:
+        return moment
+    return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

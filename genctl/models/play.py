@@ -71,8 +71,8 @@ class Adaptive(nn.Module):
         super().__init__()
         self.thresholds = (discriminator, generator)
         self.relative, self.decay, self.least, self.most = relative, decay, least, most
-        # The last loss and its moving average for each player; NaN before the first move.
-        self.register_buffer("average", torch.full((2, 2), torch.nan, dtype=torch.float32))
+        # For each player: its last loss, the moving average, and whether it has moved at all.
+        self.register_buffer("average", torch.zeros(2, 3))
 
     def forward(self, discriminator: Move, generator: Move, update: Update) -> None:
         """Make this step's moves."""
@@ -81,11 +81,10 @@ class Adaptive(nn.Module):
 
     def _turn(self, player: int, move: Move, update: Update) -> None:
         for made in range(self.most):
-            last, mean = self.average[player].tolist()
+            last, mean, moved = self.average[player].tolist()
             limit = self.thresholds[player] * (mean if self.relative == "average" else 1.0)
-            # A player that has never moved has NaN losses, and NaN ≤ limit is false: it moves.
-            if made >= self.least and last <= limit:
+            if made >= self.least and moved and last <= limit:
                 return
             loss = update.read(move())
-            mean = loss if mean != mean else self.decay * mean + (1.0 - self.decay) * loss
-            self.average[player] = torch.tensor([loss, mean])
+            mean = self.decay * mean + (1.0 - self.decay) * loss if moved else loss
+            self.average[player] = torch.tensor([loss, mean, 1.0])

@@ -1,0 +1,1 @@
+"""Sources of examples, their ranges, the cache and the loader."""

@@ -1,0 +1,265 @@
+"""From encoded files to one uint8 array: decoded on all cores, checked, ordered, cached.
+
+Rows are ordered by the content hash of their file, the official test part last. The held-out share
+is then a slice for every value of ``data.holdout``, stays where it is when files are added, and
+never parts two copies of one file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+
+from genctl.data import cache
+from genctl.data.cache import Index
+from genctl.data.decode import BrokenImageError, Crop, decode
+from genctl.data.folder import Listing
+from genctl.data.rough import MAX_BROKEN, IsTest, Rough, Row, check_broken, check_sizes
+from genctl.errors import DataError
+
+CACHE_FROM_FILES = 1000
+CACHE_FROM_BYTES = 8 * 2**20
+"""Smaller sets are decoded each time: it takes less than a second."""
+_CHUNK = 32
+
+Progress = Callable[[int, int], None]
+
+
+class FileSource(Protocol):
+    """A folder or an archive of encoded images.
+
+    Attributes:
+        key: identifies the place and, for an archive, its state.
+        sequential: files can only be read one after the other.
+    """
+
+    key: str
+    sequential: bool
+
+    def listing(self) -> Listing:
+        """The image files."""
+
+    def items(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
+        """Name and bytes of the files, in an order of the source's own."""
+
+
+class ReadableSource(FileSource, Protocol):
+    """A source that reads any file at any time, from any thread."""
+
+    def read(self, name: str) -> bytes:
+        """Bytes of one file."""
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How files become rows: edge in pixels or ``native``, and how they become square."""
+
+    size: int | Literal["native"]
+    crop: Crop
+
+    @property
+    def edge(self) -> int | None:
+        """Edge of the stored rows: random crops need a margin of one eighth to move in."""
+        if self.size == "native":
+            return None
+        return self.size + -(-self.size // 8) if self.crop == "random" else self.size
+
+
+def decoded_files(
+    source: FileSource,
+    listing: Listing | None,
+    transform: Transform,
+    thing: str,
+    *,
+    is_test: IsTest,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> tuple[np.ndarray, Index, list[str]]:
+    """All usable images of a source, from the cache if it has them.
+
+    Args:
+        source: where the files are.
+        listing: what was found there; None for a sequential source, which is listed only if needed.
+        transform: size and crop.
+        thing: the data set, for messages.
+        is_test: which of the given names belong to the official test part, or None.
+        strict: refuse any broken file.
+        progress: told how many files of how many are done.
+
+    Returns:
+        ``(N, C, H, W)`` uint8, the index of its rows, and warnings.
+
+    Raises:
+        DataError: nothing usable, too much broken, or several sizes where one was expected.
+    """
+    key = _key(source, listing, transform)
+    notes: list[str] = []
+    entry = cache.load(key)
+    if entry is None:
+        listing = listing if listing is not None else source.listing()
+        _refuse_empty(listing, thing)
+        small = len(listing.names) < CACHE_FROM_FILES and listing.total_bytes < CACHE_FROM_BYTES
+        if small or cache.limit_bytes() == 0:
+            rough = _decode_all(source, listing, transform, thing, None, strict, progress)
+            entry = rough.in_memory(is_test)
+        else:
+            entry = _build(source, listing, transform, thing, key, is_test, strict, progress, notes)
+    images, index = entry
+    if index.broken:
+        check_broken(index.broken, len(index.names) + len(index.broken), strict, thing)
+    return images, index, notes
+
+
+def _build(
+    source: FileSource,
+    listing: Listing,
+    transform: Transform,
+    thing: str,
+    key: str,
+    is_test: IsTest,
+    strict: bool,
+    progress: Progress | None,
+    notes: list[str],
+) -> tuple[np.ndarray, Index]:
+    """Decode under the entry's lock and write it; in memory where the cache cannot be written."""
+    with cache.building(key) as scratch:
+        entry = cache.load(key)  # another process may have built it while this one waited
+        if entry is not None:
+            return entry
+        rough = _decode_all(source, listing, transform, thing, scratch, strict, progress)
+        if scratch is None:
+            notes.append(f"{cache.cache_folder()} cannot be written: the images stay in memory")
+            return rough.in_memory(is_test)
+        order = rough.order(is_test)
+        index = rough.index(order)
+        try:
+            cache.store(key, rough.blocks(order), rough.shape, index)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            notes.append(
+                f"no cache in {cache.cache_folder()} ({reason}): the images stay in memory"
+            )
+            return rough.in_memory(is_test)
+        entry = cache.load(key)
+        return entry if entry is not None else rough.in_memory(is_test)
+
+
+def _decode_all(
+    source: FileSource,
+    listing: Listing,
+    transform: Transform,
+    thing: str,
+    scratch: Path | None,
+    strict: bool,
+    progress: Progress | None,
+) -> Rough:
+    edge = transform.edge
+    place = {name: i for i, name in enumerate(listing.names)}
+    size = (edge, edge) if edge is not None else _first_size(source, listing, thing)
+    rough = Rough(listing, size, scratch)
+
+    def one(name: str, read: Callable[[], bytes]) -> None:
+        data = b""
+        try:
+            data = read()
+            found = decode(data, edge, transform.crop)
+            row = Row(name, _hash(data), "", found.size, found.pixels.shape[2] == 1, found.animated)
+            if found.pixels.shape[:2] == rough.row_shape[1:]:
+                rough.write(place[name], found.pixels)
+        except BrokenImageError as error:
+            row = Row(name, _hash(data), str(error))
+        rough.rows[place[name]] = row
+
+    def several(tasks: list[tuple[str, Callable[[], bytes]]]) -> int:
+        for name, read in tasks:
+            one(name, read)
+        return len(tasks)
+
+    workers = _cores()
+    done, pending = 0, set[Future[int]]()
+    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        # Pillow warns of oddities in files; what matters is in the reasons of broken ones.
+        warnings.simplefilter("ignore")
+        try:
+            for tasks in _tasks(source, listing):
+                pending.add(pool.submit(several, tasks))
+                if len(pending) >= 4 * workers:
+                    finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    done += sum(future.result() for future in finished)
+                    if progress is not None:
+                        progress(done, len(listing.names))
+            done += sum(future.result() for future in pending)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if progress is not None:
+        progress(done, len(listing.names))
+    broken = [(row.name, row.reason) for row in rough.rows if row is not None and row.reason]
+    check_broken(broken, len(listing.names), strict, thing)
+    if edge is None:
+        check_sizes([row for row in rough.rows if row is not None and not row.reason], thing)
+    return rough
+
+
+def _tasks(source: FileSource, listing: Listing) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
+    """Portions of work: names to read, or bytes already read where the source is sequential."""
+    if source.sequential:
+        for name, data in source.items(listing.names):
+            yield [(name, lambda data=data: data)]  # type: ignore[misc]
+        return
+    read = source.read  # type: ignore[attr-defined]
+    for start in range(0, len(listing.names), _CHUNK):
+        names = listing.names[start : start + _CHUNK]
+        yield [(name, lambda name=name: read(name)) for name in names]  # type: ignore[misc]
+
+
+def _first_size(source: FileSource, listing: Listing, thing: str) -> tuple[int, int]:
+    """Width and height of the first usable image."""
+    broken = []
+    for name in listing.names:
+        try:
+            _, data = next(iter(source.items([name])))
+            return decode(data).size
+        except (BrokenImageError, StopIteration) as error:
+            broken.append((name, str(error) or "not found"))
+            if len(broken) > max(10, MAX_BROKEN * len(listing.names)):
+                break
+    check_broken(broken, len(listing.names), True, thing)
+    raise DataError(thing, "holds no usable image", "")
+
+
+def _refuse_empty(listing: Listing, thing: str) -> None:
+    if listing.names:
+        return
+    total = sum(listing.ignored.values())
+    kinds = ", ".join(f"{count} {suffix}" for suffix, count in listing.ignored.most_common(4))
+    found = f"holds no image, only {total:,} other files ({kinds})" if total else "is empty"
+    raise DataError(thing, found, "expected image files such as .png or .jpg")
+
+
+def _key(source: FileSource, listing: Listing | None, transform: Transform) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    crop = transform.crop if transform.size != "native" else "none"
+    digest.update(f"{cache.VERSION}|{source.key}|{transform.size}|{crop}".encode(errors="replace"))
+    if listing is not None and listing.stamp:
+        for name, stamp in zip(listing.names, listing.stamp, strict=True):
+            digest.update(f"\0{name}\0{stamp}".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1

@@ -1,0 +1,291 @@
+"""A data set, opened: its facts, its examples as uint8, and what was found on the way."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genctl.data import cache
+from genctl.data.build import Progress, Transform
+from genctl.data.decode import Crop
+from genctl.data.spec import DataSource, Split, parse_spec
+from genctl.data.tables import Table, read_table
+from genctl.data.toys import Toy, make_toy
+from genctl.errors import DataError, UsageError
+from genctl.randomness import RandomStream, seed_of
+from genctl.types import DataSpec
+
+Binarise = Literal["none", "threshold", "dynamic", "fixed"]
+TOY_EXAMPLES = 10_000
+"""Points of a toy that stand for it where a finite set is needed; training draws are fresh."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples of one split.
+
+    Attributes:
+        spec: the facts that decide a model's shape. With ``crop="random"`` the stored examples are
+            larger than ``spec.shape``, which is what a model sees.
+        examples: uint8 ``(N, C, H, W)``, possibly memory-mapped; float32 ``(N, D)`` for points.
+        labels: ``(N,)`` int64, −1 where an example has none; or None.
+        captions: one text an example; or None.
+        fingerprint: changes when the examples, labels, split or transform do; not with the place.
+        source: what was found, in words.
+        broken: name and reason of each file that was skipped.
+        warnings: what a user should know.
+        split: ``train``, ``test`` or ``all``.
+        counts: examples in ``train`` and ``test``.
+        toy: the density of a toy; or None.
+        names: file name of each example; or None.
+        crop: how images became square.
+        binarise: how images are made binary when they are drawn.
+    """
+
+    spec: DataSpec
+    examples: Tensor
+    labels: Tensor | None = None
+    captions: list[str] | None = None
+    fingerprint: str = ""
+    source: str = ""
+    broken: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    split: Split = "train"
+    counts: dict[str, int] = field(default_factory=dict)
+    toy: Toy | None = None
+    names: list[str] | None = None
+    crop: Crop = "centre"
+    binarise: Binarise = "none"
+
+    def __len__(self) -> int:
+        return self.examples.shape[0]
+
+    @property
+    def margin(self) -> tuple[int, int]:
+        """Rows and columns that a random crop can move in."""
+        if self.spec.kind == "points":
+            return 0, 0
+        stored, seen = self.examples.shape[2:], self.spec.shape[1:]
+        return stored[0] - seen[0], stored[1] - seen[1]
+
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """Rows as a model sees them, ``(n, *spec.shape)``: uint8 (central crop) or points."""
+        rows = self.examples[indices]
+        top, left = (edge // 2 for edge in self.margin)
+        if self.margin == (0, 0):
+            return rows
+        height, width = self.spec.shape[1:]
+        return rows[:, :, top : top + height, left : left + width]
+
+
+def open_dataset(
+    spec: str,
+    *,
+    size: int | Literal["native"] = "native",
+    split: Split | None = None,
+    crop: Crop = "centre",
+    holdout: float = 0.05,
+    binarise: Binarise = "none",
+    download: bool = False,
+    strict: bool = False,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
+    """Open the data that a SPEC names.
+
+    Args:
+        spec: the data SPEC.
+        size: edge of the images in pixels, or ``native`` for a set that has one size.
+        split: which part; None takes the SPEC's own ``@`` suffix, or ``train``.
+        crop: how images become square when ``size`` is given: ``none`` squeezes them, ``centre``
+            cuts the largest central square, ``random`` keeps a margin of one eighth around ``size``
+            and the loader draws a window for every example.
+        holdout: share kept for evaluation, by content, where the data has no test part of its own.
+        binarise: how images become black and white.
+        download: fetch a named set that is not there.
+        strict: refuse any broken file.
+        limit: use the first so many examples only.
+        progress: told how many files of how many are decoded.
+
+    Raises:
+        UsageError: a malformed SPEC or options that contradict each other.
+        DataError: missing, empty, broken or unfitting data.
+    """
+    source = parse_spec(spec)
+    wanted: Split = split or source.split or "train"
+    _check_options(spec, size, crop, holdout, limit)
+    if source.kind == "toy":
+        return _open_toy(source, wanted, binarise, limit)
+    table = read_table(source, Transform(size, crop), download, strict, progress)
+    dataset = _select(table, spec, wanted, holdout, limit)
+    shape = tuple(dataset.examples.shape[1:])
+    if dataset.spec.kind == "points":
+        if binarise != "none":
+            raise UsageError(spec, "points cannot be binarised", "--set data.binarise=none")
+        crop = "none"
+    elif size != "native":
+        shape = (shape[0], size, size)
+    levels = dataset.spec.levels if binarise == "none" else 2
+    dataset = replace(
+        dataset,
+        spec=replace(dataset.spec, shape=shape, levels=levels),
+        crop=crop,
+        binarise=binarise,
+        fingerprint=_fingerprint(dataset, table, f"{shape}|{size}|{crop}|{binarise}"),
+    )
+    return drawn_once(dataset) if binarise == "fixed" else dataset
+
+
+def drawn_once(dataset: Dataset) -> Dataset:
+    """Bernoulli draws of grey/255 with seed 0, as 0 and 255: the ``fixed`` binarisation.
+
+    The draw of row i depends on the split and on i alone: a smaller ``limit`` keeps its rows.
+    """
+    blocks = []
+    for start in range(0, len(dataset), 4096):
+        rows = dataset.examples[start : start + 4096]
+        blocks.append(
+            draw_binary(rows, RandomStream(0, "binarise", dataset.split, first_row=start))
+        )
+    return replace(dataset, examples=torch.cat(blocks), binarise="fixed")
+
+
+def draw_binary(images: Tensor, rng: RandomStream) -> Tensor:
+    """uint8 grey → uint8 0 or 255 with probability grey/255 of the latter."""
+    return rng.bernoulli(images.to(torch.float32) / 255.0).to(torch.uint8).mul_(255)
+
+
+def describe(dataset: Dataset) -> dict[str, Any]:
+    """The facts of a data set as plain values, for ``genctl data inspect``."""
+    spec = dataset.spec
+    known = {
+        "kind": spec.kind,
+        "source": dataset.source,
+        "split": dataset.split,
+        "examples": len(dataset),
+        "splits": dict(dataset.counts),
+        "shape": list(spec.shape),
+        "channels": spec.shape[0] if spec.kind == "image" else None,
+        "size": list(spec.shape[1:]) if spec.kind == "image" else None,
+        "levels": spec.levels,
+        "classes": spec.classes,
+        "labels": _label_counts(dataset),
+        "captions": None if dataset.captions is None else sum(map(bool, dataset.captions)),
+        "broken": [{"name": name, "reason": reason} for name, reason in dataset.broken],
+        "warnings": list(dataset.warnings),
+        "bytes": dataset.examples.numel() * dataset.examples.element_size(),
+        "binarise": dataset.binarise,
+        "crop": dataset.crop,
+        "fingerprint": dataset.fingerprint,
+        "cache": str(cache.cache_folder()),
+    }
+    if dataset.toy is not None:
+        known["toy"] = {"name": dataset.toy.name, **dataset.toy.settings}
+        known["entropy_nats"] = dataset.toy.entropy()
+    return known
+
+
+def _label_counts(dataset: Dataset) -> dict[str, int] | None:
+    if dataset.labels is None:
+        return None
+    names = dataset.spec.class_names or tuple(str(k) for k in range(dataset.spec.classes))
+    counts = torch.bincount(dataset.labels + 1, minlength=len(names) + 1).tolist()
+    found = dict(zip(names, counts[1:], strict=True))
+    return {**found, "unlabelled": counts[0]} if counts[0] else found
+
+
+def _check_options(
+    spec: str, size: int | str, crop: Crop, holdout: float, limit: int | None
+) -> None:
+    if size != "native" and (not isinstance(size, int) or not 1 <= size <= 8192):
+        raise UsageError(f"data.size={size}", "expected native or 1 to 8192 pixels", "")
+    if crop == "random" and size == "native":
+        raise UsageError("data.crop=random", "needs a size to crop to", "--set data.size=64")
+    if not 0.0 <= holdout < 1.0:
+        raise UsageError(f"data.holdout={holdout}", "expected a share from 0 to below 1", "")
+    if limit is not None and limit < 1:
+        raise UsageError(spec, f"a limit of {limit} examples leaves none", "give at least 1")
+
+
+def _open_toy(source: DataSource, split: Split, binarise: Binarise, limit: int | None) -> Dataset:
+    if binarise != "none":
+        raise UsageError(source.text, "points cannot be binarised", "--set data.binarise=none")
+    toy = make_toy(source.toy, source.options)
+    settings = ", ".join(f"{key} {value:g}" for key, value in toy.settings.items())
+    count = TOY_EXAMPLES if limit is None else min(limit, TOY_EXAMPLES)
+    return Dataset(
+        spec=DataSpec("points", (toy.dimensions,), levels=0),
+        examples=toy.draw(count, RandomStream(0, "toy", split)),
+        fingerprint=f"{seed_of('toy', toy.name, settings):016x}",
+        source=f"toy {toy.name} ({settings}), drawn afresh for every batch",
+        split=split,
+        counts={"train": count, "test": count},
+        toy=toy,
+    )
+
+
+def _select(table: Table, spec: str, split: Split, holdout: float, limit: int | None) -> Dataset:
+    """The rows of one split."""
+    total = len(table.examples)
+    test = table.test if table.test is not None else table.position < holdout
+    test_rows, train_rows = np.flatnonzero(test), np.flatnonzero(~test)
+    warnings = list(table.warnings)
+    if total == 1:
+        warnings.append("only one image: a model can only learn it by heart")
+    if len(train_rows) == 0 and split == "train":
+        warnings.append("every example fell to the held-out part: all are used for training too")
+        train_rows = np.arange(total)
+    rows = {"train": train_rows, "test": test_rows, "all": np.arange(total)}[split]
+    if len(rows) == 0:
+        reason = f"none of its {total:,} examples belongs to the {split} part"
+        raise DataError(spec, reason, "use @all, or raise the share: --set data.holdout=0.2")
+    rows = rows[:limit]
+    labels, names, captions = table.labels, table.names, table.captions
+    if labels is not None:
+        classes = max(len(table.class_names), int(labels.max()) + 1)
+    return Dataset(
+        spec=DataSpec(
+            table.kind,
+            tuple(table.examples.shape[1:]),
+            classes=classes if labels is not None else 0,
+            class_names=table.class_names,
+            levels=256 if table.kind == "image" else 0,
+        ),
+        examples=_rows(table.examples, rows),
+        labels=None if labels is None else torch.from_numpy(labels[rows]),
+        captions=None if captions is None else [captions[i] for i in rows],
+        source=table.source,
+        broken=list(table.broken),
+        warnings=warnings,
+        split=split,
+        counts={"train": len(train_rows), "test": len(test_rows)},
+        names=None if names is None else [names[i] for i in rows],
+    )
+
+
+def _rows(examples: np.ndarray, rows: np.ndarray) -> Tensor:
+    """A view where the rows are consecutive, so that a memory-mapped set stays on disk."""
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):
+        return torch.from_numpy(examples[first : last + 1])
+    return torch.from_numpy(examples[rows])
+
+
+def _fingerprint(dataset: Dataset, table: Table, transform: str) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(f"{transform}|{dataset.split}|{len(dataset)}|{dataset.spec.class_names}".encode())
+    if table.digest_rows is not None:
+        digest.update("".join(table.digest_rows[: len(table.examples)]).encode())
+        digest.update(repr(sorted(dataset.counts.items())).encode())
+    else:
+        digest.update(dataset.examples.numpy().data)
+    if dataset.labels is not None:
+        digest.update(dataset.labels.numpy().tobytes())
+    for caption in dataset.captions or ():
+        digest.update(caption.encode(errors="replace") + b"\0")
+    return digest.hexdigest()

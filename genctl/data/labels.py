@@ -1,0 +1,166 @@
+"""Labels, captions and splits from names: class sub-folders, train/test folders, metadata files."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import posixpath
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from genctl.errors import DataError
+
+_TRAIN = {"train", "training"}
+_TEST = {"test", "testing", "val", "valid", "validation", "dev"}
+
+
+@dataclass
+class Naming:
+    """What the names of the files say, in the order of the names.
+
+    Attributes:
+        labels: ``(N,)`` int64, −1 where a file has none; None without labels.
+        class_names: in label order.
+        captions: one text a file, empty where it has none; None without captions.
+        test: ``(N,)`` bool, true below ``test`` or ``val``; None without such folders.
+        notes: what a user should know.
+    """
+
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    captions: list[str] | None = None
+    test: np.ndarray | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def name_facts(names: Sequence[str], metadata: Sequence[tuple[str, str]], thing: str) -> Naming:
+    """Labels from metadata if it gives any, otherwise from sub-folders.
+
+    Args:
+        names: relative file names.
+        metadata: name and text of each metadata file.
+        thing: the data set, for messages.
+
+    Raises:
+        DataError: a metadata file that cannot be parsed, or labels of mixed types.
+    """
+    naming = Naming()
+    parts = [name.split("/")[:-1] for name in names]
+    parts = _strip_common(parts)
+    tops = {folder[0].lower() if folder else "" for folder in parts}
+    if tops <= _TRAIN | _TEST and tops & _TRAIN and tops & _TEST:
+        naming.test = np.array([folder[0].lower() in _TEST for folder in parts])
+        naming.notes.append(f"the folders {', '.join(sorted(tops))} are taken as the splits")
+        parts = _strip_common([folder[1:] for folder in parts])
+    folders = [folder[0] if folder else None for folder in parts]
+    rows = _metadata_rows(metadata, thing)
+    if rows:
+        _from_metadata(naming, names, rows, thing)
+    if naming.labels is None:
+        _from_folders(naming, folders)
+    return naming
+
+
+def _strip_common(parts: list[list[str]]) -> list[list[str]]:
+    """Remove leading folders that all files share."""
+    depth = 0
+    while parts and all(
+        len(folder) > depth and folder[depth] == parts[0][depth] for folder in parts
+    ):
+        depth += 1
+    return [folder[depth:] for folder in parts]
+
+
+def _from_folders(naming: Naming, folders: list[str | None]) -> None:
+    classes = sorted({folder for folder in folders if folder is not None})
+    if len(classes) < 2:
+        return
+    loose = sum(folder is None for folder in folders)
+    if loose:
+        naming.notes.append(
+            f"{loose:,} images lie beside the {len(classes)} sub-folders, so these are no classes"
+        )
+        return
+    place = {name: k for k, name in enumerate(classes)}
+    naming.labels = np.array([place[str(folder)] for folder in folders], dtype=np.int64)
+    naming.class_names = tuple(classes)
+
+
+def _metadata_rows(metadata: Sequence[tuple[str, str]], thing: str) -> dict[str, dict[str, object]]:
+    """Rows by the path of the file they speak of, relative to the data set."""
+    rows: dict[str, dict[str, object]] = {}
+    for name, text in metadata:
+        where = f"{thing}: {name}"
+        for number, row in _parse(name, text, where):
+            file_name = row.get("file_name")
+            if not isinstance(file_name, str) or not file_name:
+                raise DataError(where, f"line {number} has no file_name", _EXPECTED)
+            rows[posixpath.normpath(posixpath.join(posixpath.dirname(name), file_name))] = row
+    return rows
+
+
+_EXPECTED = "expected file_name and text and/or label"
+
+
+def _parse(name: str, text: str, where: str) -> list[tuple[int, dict[str, object]]]:
+    if name.lower().endswith(".jsonl"):
+        rows = []
+        for number, line in enumerate(text.splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(where, f"line {number} is not JSON: {error}", "") from None
+            if not isinstance(row, dict):
+                raise DataError(where, f"line {number} is not an object", _EXPECTED)
+            rows.append((number, row))
+        return rows
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        if "file_name" not in (reader.fieldnames or []):
+            found = ", ".join(reader.fieldnames or []) or "nothing"
+            raise DataError(where, f"its header holds {found}", _EXPECTED)
+        return [(reader.line_num, dict(row)) for row in reader]
+    except csv.Error as error:
+        raise DataError(where, f"not a CSV file: {error}", _EXPECTED) from None
+
+
+def _from_metadata(
+    naming: Naming, names: Sequence[str], rows: dict[str, dict[str, object]], thing: str
+) -> None:
+    found = [rows.get(posixpath.normpath(name)) for name in names]
+    missing = sum(row is None for row in found)
+    if missing:
+        naming.notes.append(f"{missing:,} of {len(names):,} images have no row in the metadata")
+    strangers = len(set(rows) - {posixpath.normpath(name) for name in names})
+    if strangers:
+        naming.notes.append(f"{strangers:,} rows of the metadata name no image that was found")
+    texts = [None if row is None else row.get("text") for row in found]
+    if any(text not in (None, "") for text in texts):
+        naming.captions = ["" if text is None else str(text) for text in texts]
+    values = [None if row is None else row.get("label") for row in found]
+    if any(isinstance(value, list | dict) for value in values):
+        raise DataError(
+            thing, "a label in the metadata is a list or an object", "one label an image"
+        )
+    words = [None if value in (None, "") else str(value) for value in values]
+    classes = sorted({word for word in words if word is not None}, key=_label_order)
+    if not classes:
+        return
+    place = {word: k for k, word in enumerate(classes)}
+    naming.labels = np.array([-1 if w is None else place[w] for w in words], dtype=np.int64)
+    naming.class_names = tuple(classes)
+
+
+def _label_order(word: str) -> tuple[int, float, str]:
+    """Numbers by size, before words by alphabet: 10 comes after 9."""
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    return (0, number, word) if math.isfinite(number) else (1, 0.0, word)

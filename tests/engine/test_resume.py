@@ -1,0 +1,163 @@
+"""A stopped run goes on bit for bit, one model of each paradigm; kill -9 included."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
+from shrinking import small
+
+from genctl.config.load import to_yaml, with_overrides
+from genctl.engine.fit import fit
+
+PARADIGMS = {
+    "adversarial": ("began", {"data__size": 8, "data__spec": "digits"}),
+    "adversarial-tricks": (
+        "quickstart",
+        {"model__history": 16, "model__play": {"kind": "adaptive", "discriminator": 1.3}},
+    ),
+    "latent": ("vae", {}),
+    "autoregressive": ("pixelcnn", {}),
+    "flow": ("realnvp", {}),
+    "energy": ("rbm", {}),
+}
+
+
+def config_of(paradigm, **more):
+    preset, changes = PARADIGMS[paradigm]
+    return small(preset, **{**changes, "train__steps": 12, "log__every": 5, **more})
+
+
+def rows_of(run):
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return [{k: v for k, v in row.items() if not k.startswith("seconds")} for row in rows]
+
+
+def tensors_of(run):
+    latest = run / "checkpoints" / "latest"
+    found = {}
+    for name in ("weights", "averaged", "optimisers"):
+        found |= {f"{name}/{k}": v for k, v in load_file(latest / f"{name}.safetensors").items()}
+    return found
+
+
+def assert_equal_runs(a, b):
+    assert rows_of(a) == rows_of(b)
+    left, right = tensors_of(a), tensors_of(b)
+    assert left.keys() == right.keys()
+    assert len(left) > 3
+    for key in left:
+        assert torch.equal(left[key], right[key]), key
+    states = [json.loads((r / "checkpoints/latest/state.json").read_text()) for r in (a, b)]
+    for state in states:
+        for key in ("seconds", "checksum", "sha256"):
+            state.pop(key)
+    assert states[0] == states[1]
+
+
+@pytest.mark.parametrize("paradigm", PARADIGMS)
+def test_going_on_equals_never_having_stopped(paradigm, tmp_path):
+    """Stopped after steps 3 and 7 (between log rows, with a partial window) and resumed."""
+    config = config_of(paradigm)
+    fit(config, None, tmp_path / "whole", device="cpu")
+    stop_at = with_overrides(config, {"train.checkpoint_every": 1})
+    parts = tmp_path / "parts"
+    for at in (3, 7):
+        _stop_after(stop_at, parts, at)
+    fit(stop_at, None, parts, device="cpu", resume="latest")
+    assert_equal_runs(tmp_path / "whole", parts)
+
+
+def _stop_after(config, out, step):
+    """Ask for a stop, as a signal does, once the step is done."""
+
+    class Stopper:
+        def start(self, *_): ...
+        def row(self, *_): ...
+        def note(self, *_): ...
+        def close(self): ...
+        def advance(self, done):
+            if done == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    resume = "latest" if (out / "config.yaml").exists() else None
+    result = fit(config, None, out, device="cpu", resume=resume, report=Stopper())
+    assert (result.stopped_by, result.step) == ("signal", step)
+
+
+def test_extending_a_finished_run_equals_a_longer_one(tmp_path):
+    config = config_of("latent")
+    fit(with_overrides(config, {"train.steps": 8}), None, tmp_path / "short", device="cpu")
+    fit(config, None, tmp_path / "short", device="cpu", resume="latest")
+    fit(config, None, tmp_path / "long", device="cpu")
+    assert rows_of(tmp_path / "short") == rows_of(tmp_path / "long")
+    assert torch.equal(
+        next(iter(tensors_of(tmp_path / "short").values())),
+        next(iter(tensors_of(tmp_path / "long").values())),
+    )
+
+
+def test_previews_leave_no_trace(tmp_path):
+    config = config_of("adversarial")
+    fit(config, None, tmp_path / "without", device="cpu")
+    with_previews = with_overrides(config, {"log.preview_every": 3, "log.preview_rows": 2})
+    fit(with_previews, None, tmp_path / "with", device="cpu")
+    assert len(list((tmp_path / "with/samples").glob("step-*.png"))) == 4
+    left, right = tensors_of(tmp_path / "with"), tensors_of(tmp_path / "without")
+    assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_going_back_to_an_earlier_step_gives_the_same_run(tmp_path):
+    config = config_of("adversarial", train__checkpoint_every=4, train__keep=0)
+    fit(config, None, tmp_path / "a", device="cpu")
+    fit(config, None, tmp_path / "b", device="cpu")
+    fit(config, None, tmp_path / "b", device="cpu", resume="4")
+    assert_equal_runs(tmp_path / "a", tmp_path / "b")
+
+
+@pytest.mark.parametrize("when", ["before-first-checkpoint", "middle"])
+def test_kill_9_and_resume(when, tmp_path):
+    """A process killed with SIGKILL loses nothing but the steps since its last checkpoint."""
+    config = config_of(
+        "adversarial",
+        train__steps=60,
+        train__checkpoint_every=1000 if when == "before-first-checkpoint" else 7,
+    )
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(config))
+    run = tmp_path / "killed"
+    command = [sys.executable, "-m", "genctl", "train", "--device", "cpu"]
+    process = subprocess.Popen(
+        [*command, "--preset", str(file), "--out", str(run)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wanted = 3 if when == "before-first-checkpoint" else 20
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        metrics = run / "metrics.jsonl"
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= wanted // 5 + 1:
+            break
+        assert process.poll() is None, "finished before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    if when == "before-first-checkpoint":
+        assert os.listdir(run / "checkpoints").count("step-00000000") == 1
+    done = subprocess.run([*command, "--resume", str(run), "--json"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["stopped_by"] == "steps"
+    config = config.model_copy(update={"preset": "small"})
+    fit(config, None, tmp_path / "whole", device="cpu")
+    assert_equal_runs(tmp_path / "whole", run)
