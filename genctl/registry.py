@@ -65,7 +65,7 @@ class PartDefault:
 
 
 def default(slot: str, kind: str, **keywords: Any) -> Any:
-    """What stands behind ``=`` for a part: ``prior: PriorPart = default("prior", "gaussian")``."""
+    """What a part parameter is when nothing is said: ``= default("prior", "gaussian")``."""
     return PartDefault(slot, {"kind": kind, **keywords})
 
 

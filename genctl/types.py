@@ -42,7 +42,7 @@ class Batch:
     """Examples on the device, ready for a model. Absent parts are None.
 
     Attributes:
-        x: ``(N, C, H, W)`` in [−1, 1] for images, the one range of the house; ``(N, D)`` for points.
+        x: ``(N, C, H, W)`` in [−1, 1] for images, the house's one range; ``(N, D)`` for points.
         y: ``(N,)`` int64 labels; −1 marks an unlabelled example.
         condition: whatever the model is conditioned on besides ``y``.
         target: the desired output of a translation.

@@ -92,14 +92,15 @@ def train(
         out = out or next_free(config.preset or "run")
     if dry_run:
         return _dry_run(config, data, out, device, download, strict_data, json_output)
-    if at is not None and _finished(out, config):
+    if at == "latest" and _finished(out, config):
         text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
         emit(_finished_payload(out, config), json_output, text)
         return 0
 
     import torch
 
-    from genctl.engine.fit import fit, require_finite
+    from genctl.engine.fit import fit
+    from genctl.engine.loop import require_finite
     from genctl.engine.progress import reporter
 
     torch.use_deterministic_algorithms(deterministic)
@@ -127,7 +128,14 @@ def train(
         emit(payload, json_output, "")
         return 6
     require_finite(result)
-    emit(payload, json_output, _next_commands(RunDirectory(result.run).config(), payload))
+    config = RunDirectory(result.run).config()
+    text = _next_commands(config, payload)
+    if config.evaluate.measures and result.stopped_by == "steps":
+        scores = _scores(result.run, config, device, quiet)
+        payload["metrics"] = scores
+        listed = ", ".join(f"{name} {value}" for name, value in _brief(scores).items())
+        text = f"{listed} ({config.evaluate.features} features)\n{text}"
+    emit(payload, json_output, text)
     return 130 if result.stopped_by == "signal" else 0
 
 
@@ -199,7 +207,7 @@ def _finished(out: Path, config: RunConfig) -> bool:
 
 
 def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
-    from genctl.engine.run import read_checkpoint
+    from genctl.engine.construction import read_checkpoint
 
     found = read_checkpoint(out)
     return {
@@ -223,8 +231,9 @@ def _dry_run(
 ) -> int:
     """The resolved configuration, the data found, parameter counts, where the run would go."""
     from genctl.config.load import to_yaml
+    from genctl.engine.construction import build_model, check_players
     from genctl.engine.device import pick_device
-    from genctl.engine.fit import build_model, check_players, complete, open_data
+    from genctl.engine.fit import complete, open_data
 
     dataset = open_data(config, data, download=download, strict=strict)
     where = pick_device(device)
@@ -248,6 +257,28 @@ def _dry_run(
     for warning in dataset.warnings:
         note(f"warning: {warning}")
     return 0
+
+
+def _scores(run: Path, config: RunConfig, device: str, quiet: bool) -> dict[str, Any]:
+    """The measures the preset asks for when training is done."""
+    from genctl.report.evaluate import evaluate
+
+    report = evaluate(
+        run,
+        config.data.spec,
+        config.evaluate.measures,
+        features=config.evaluate.features,
+        device=device,
+        report=None if quiet else note,
+    )
+    metrics: dict[str, Any] = report["metrics"]
+    return metrics
+
+
+def _brief(metrics: dict[str, Any]) -> dict[str, str]:
+    """One number a measure."""
+    shown = {name: found.get("value", found.get("mean")) for name, found in metrics.items()}
+    return {name: format(value, ".4g") for name, value in shown.items() if value is not None}
 
 
 def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:

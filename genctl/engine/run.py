@@ -10,10 +10,9 @@ from torch import Tensor
 
 from genctl.config.schema import RunConfig
 from genctl.contracts import CAPABILITIES, GenerativeModel, capabilities
-from genctl.engine import checkpoint, precision
-from genctl.engine.checkpoint import Checkpoint
+from genctl.engine import precision
+from genctl.engine.construction import build_model, read_checkpoint
 from genctl.engine.device import pick_device
-from genctl.engine.fit import build_model
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.errors import CapabilityError, DataError, UsageError
 from genctl.randomness import RandomStream
@@ -112,14 +111,6 @@ class Run:
         return found
 
 
-def read_checkpoint(address: str | Path) -> Checkpoint:
-    """The checkpoint at ``RUN``, ``RUN@step`` or ``RUN@best``."""
-    path, at = split_address(address)
-    directory = RunDirectory(path)
-    directory.config()
-    return checkpoint.read(checkpoint.locate(directory.checkpoints, at))
-
-
 def open_run(
     address: str | Path,
     device: str = "auto",
@@ -138,12 +129,11 @@ def open_run(
     Raises:
         DataError: no such run or step, or a damaged checkpoint.
     """
-    path, at = split_address(address)
-    directory = RunDirectory(path)
-    config = directory.config()
+    path, _ = split_address(address)
+    config = RunDirectory(path).config()
     if config.found is None:
         raise DataError(str(path), "its config.yaml lacks the facts of the data")
-    found = checkpoint.read(checkpoint.locate(directory.checkpoints, at))
+    found = read_checkpoint(address)
     averaged = {} if raw_weights else found.averaged
     model = build_model(config)
     try:

@@ -111,7 +111,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
-    """A moment in its parameter's memory format (channels_last, say), which fused kernels assume."""
+    """A moment in its parameter's memory format, channels_last say; fused kernels assume it."""
     if moment.shape != parameter.shape:
         return moment
     return torch.empty_like(parameter, dtype=moment.dtype).copy_(moment)

@@ -155,7 +155,9 @@ def test_kill_9_and_resume(when, tmp_path):
     process.wait()
     if when == "before-first-checkpoint":
         assert os.listdir(run / "checkpoints").count("step-00000000") == 1
-    done = subprocess.run([*command, "--resume", str(run), "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--resume", str(run), "--json"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["stopped_by"] == "steps"
     config = config.model_copy(update={"preset": "small"})

@@ -24,7 +24,9 @@ def sigmoid(v):
 
 @pytest.mark.parametrize("objective", [Minimax(), NonSaturating()])
 def test_discriminator_values_by_hand(objective):
-    for score, real, fake in zip(SCORES, objective.real(SCORES), objective.fake(SCORES), strict=True):
+    for score, real, fake in zip(
+        SCORES, objective.real(SCORES), objective.fake(SCORES), strict=True
+    ):
         s = sigmoid(float(score))
         assert float(real) == pytest.approx(-math.log(s), rel=1e-12)
         assert float(fake) == pytest.approx(-math.log(1 - s), rel=1e-12)

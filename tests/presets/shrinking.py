@@ -14,7 +14,9 @@ def shrink_node(node: Any) -> Any:
     """The same node with every size knob turned down."""
     if isinstance(node, dict):
         return {
-            key: min(value, SMALL[key]) if key in SMALL and value is not None else shrink_node(value)
+            key: min(value, SMALL[key])
+            if key in SMALL and value is not None
+            else shrink_node(value)
             for key, value in node.items()
         }
     return [shrink_node(item) for item in node] if isinstance(node, list) else node

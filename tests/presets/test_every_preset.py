@@ -76,7 +76,8 @@ def test_preset_trains_two_steps_and_exercises_its_capabilities(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_an_update_changes_exactly_its_players_parameters(name, tmp_path):
     """Each trainable parameter belongs to a player, and only the player's move."""
-    from genctl.engine.fit import begin, build, complete, open_data
+    from genctl.engine.construction import begin, build
+    from genctl.engine.fit import complete, open_data
 
     config = small(name)
     dataset = open_data(config, None)

@@ -1,0 +1,107 @@
+"""``genctl data``: look at data before training on it, and keep its cache."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from genctl.cli import options
+from genctl.cli.output import emit, note
+from genctl.errors import UsageError
+
+app = typer.Typer(help="Inspect data; prepare and clear the cache.", no_args_is_help=True)
+
+Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A folder, archive, npz, digits, …")]
+Size = Annotated[
+    str, typer.Option("--size", metavar="N", help="Edge in pixels, or native: the data's own.")
+]
+
+
+@app.command("inspect")
+def inspect(
+    spec: Spec,
+    size: Size = "native",
+    download: options.Download = False,
+    strict_data: options.StrictData = False,
+    json_output: options.Json = False,
+) -> int:
+    """What is there: examples, shape, labels, broken files, cache."""
+    facts = _facts(spec, size, download, strict_data)
+    emit({"data": spec, **facts}, json_output, _table(spec, facts))
+    return 0
+
+
+@app.command("cache")
+def cache(
+    spec: Annotated[str | None, typer.Argument(metavar="SPEC")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Remove everything cached.")] = False,
+    size: Size = "native",
+    download: options.Download = False,
+    strict_data: options.StrictData = False,
+    json_output: options.Json = False,
+) -> int:
+    """Decode a data set into the cache now, or say what the cache holds, or clear it."""
+    if spec is not None and clear:
+        raise UsageError("data cache", "both a SPEC and --clear", "give one of them")
+    from genctl.data.cache import cache_info, clear_cache
+
+    if clear:
+        freed = clear_cache()
+        folder = cache_info()["folder"]
+        payload: dict[str, Any] = {"folder": folder, "freed_bytes": freed}
+        emit(payload, json_output, f"{folder}: {_size(freed)} freed")
+        return 0
+    facts = {} if spec is None else _facts(spec, size, download, strict_data)
+    info = cache_info()
+    text = (
+        f"{info['folder']}: {len(info['entries'])} data sets, {_size(info['bytes'])} "
+        f"of at most {_size(info['limit_bytes'])}; small sets are decoded anew each time"
+    )
+    if spec is None:
+        emit(info, json_output, text)
+    else:
+        emit({"data": spec, **facts}, json_output, f"{_table(spec, facts)}\n{text}")
+    return 0
+
+
+def _facts(spec: str, size: str, download: bool, strict: bool) -> dict[str, Any]:
+    if size != "native" and not size.isdigit():
+        raise UsageError(f"--size {size}", "expected native or a number of pixels", "--size 64")
+    from genctl.data.dataset import describe, open_dataset
+
+    edge: Any = size if size == "native" else int(size)
+    facts = describe(open_dataset(spec, size=edge, download=download, strict=strict))
+    for warning in facts.get("warnings", ()):
+        note(f"warning: {warning}")
+    return facts
+
+
+def _table(spec: str, facts: dict[str, Any]) -> str:
+    """One fact a line; long lists are cut, and say so."""
+    lines = [f"{spec}: {facts['source']}"]
+    for key, value in facts.items():
+        if key in ("source", "warnings") or value in (None, [], {}):
+            continue
+        if key == "broken":
+            shown = [f"{item['name']} ({item['reason']})" for item in value[:10]]
+            more = f", and {len(value) - 10} more" if len(value) > 10 else ""
+            value = f"{len(value)}: {', '.join(shown)}{more}"
+        elif key == "bytes":
+            value = _size(value)
+        elif isinstance(value, dict):
+            items = [f"{name} {count}" for name, count in value.items()]
+            value = ", ".join(items[:20]) + (f", … ({len(items)})" if len(items) > 20 else "")
+        elif isinstance(value, list):
+            value = " × ".join(map(str, value))
+        lines.append(f"  {key + ':':<15} {value}")
+    return "\n".join(lines)
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GiB"

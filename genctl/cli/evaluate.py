@@ -1,0 +1,134 @@
+"""``genctl evaluate``: numbers for a run or a folder, with the protocol they were made by."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genctl.cli import options
+from genctl.cli.output import emit, note
+
+
+def evaluate(
+    generated: Annotated[
+        str,
+        typer.Argument(metavar="GENERATED", help="A run (sampled on the fly), folder, zip, npz."),
+    ],
+    real: Annotated[
+        str | None, typer.Argument(metavar="[REAL]", help="A data SPEC, or an npz of features.")
+    ] = None,
+    fid: Annotated[
+        bool, typer.Option("--fid", help="Fréchet distance (`fd` in other features).")
+    ] = (False),
+    inception_score: Annotated[bool, typer.Option("--is", help="Inception score.")] = False,
+    kid: Annotated[bool, typer.Option("--kid", help="Kernel distance, unbiased.")] = False,
+    nll: Annotated[bool, typer.Option("--nll", help="Likelihood of held-out data.")] = False,
+    accuracy: Annotated[
+        bool, typer.Option("--accuracy", help="A classifier run's accuracy on held-out data.")
+    ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="inception|RUN|FILE|pixels",
+            help="Whose features: the standard network (default), a classifier run, pixels.",
+        ),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of the standard network, if not downloaded."),
+    ] = None,
+    is_splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception score.")] = 10,
+    kid_subsets: Annotated[int, typer.Option(min=1, help="Subsets of KID.")] = 100,
+    kid_subset_size: Annotated[int, typer.Option(min=2, help="Rows of a KID subset.")] = 1000,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="Examples a side; default: 10,000 or all.")
+    ] = None,
+    seed: options.Seed = 0,
+    require: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GATE", help="Exit 3 unless met: 'fid<40', 'is.mean>=2'. Repeatable."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An earlier result, for --require 'fid<=baseline+2'."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the JSON here.")
+    ] = None,
+    raw_weights: options.RawWeights = False,
+    device: options.Device = "auto",
+    precision: options.Precision = None,
+    batch_size: options.BatchSize = None,
+    download: options.Download = False,
+    strict_data: options.StrictData = False,
+    quiet: options.Quiet = False,
+    json_output: options.Json = False,
+) -> int:
+    """Measure samples, by themselves and against real data. No flag: everything that applies."""
+    flags = {"fid": fid, "is": inception_score, "kid": kid, "nll": nll, "accuracy": accuracy}
+
+    from genctl.report.evaluate import evaluate as measure
+
+    result = measure(
+        generated,
+        real,
+        [name for name, asked in flags.items() if asked],
+        n=n,
+        seed=seed,
+        features=features,
+        inception_weights=inception_weights,
+        is_splits=is_splits,
+        kid_subsets=kid_subsets,
+        kid_subset_size=kid_subset_size,
+        require=require or [],
+        baseline=baseline,
+        device=device,
+        batch_size=batch_size,
+        precision=precision,
+        raw_weights=raw_weights,
+        download=download,
+        strict=strict_data,
+        out=out,
+        report=None if quiet else note,
+    )
+    for warning in result["warnings"]:
+        note(f"warning: {warning}")
+    emit(result, json_output, as_text(result))
+    error = result.get("error")
+    if error is None:
+        return 0
+    if not json_output:
+        note(f"error: {error['thing']}: {error['reason']}")
+    return int(error["code"])
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The numbers, one measure a line, under a line that says of what."""
+    sizes = [
+        f"{result[key]} {name}"
+        for key, name in (("n_generated", "generated"), ("n_real", "real"))
+        if result[key] is not None
+    ]
+    head = [result["generated"], *(["against " + result["real"]] if result["real"] else [])]
+    seen = f"{result['features']} features of {' and '.join(sizes)}" if result["features"] else ""
+    lines = [" ".join(head) + (f": {seen}" if seen else "")]
+    for key, entry in result["metrics"].items():
+        lines.append(f"  {key:<9} {_entry(entry)}")
+    for gate in result["gates"]:
+        lines.append(f"  {'met' if gate['met'] else 'NOT MET':<9} {gate['require']}")
+    return "\n".join(lines)
+
+
+def _entry(entry: dict[str, Any]) -> str:
+    if "reason" in entry:
+        return f"none: {entry['reason']}"
+    if "mean" in entry:
+        return f"{entry['mean']:.6g} ± {entry['std']:.3g}"
+    if "nats" in entry:
+        sign = {"lower_bound": "≤ ", "estimate": "≈ "}.get(entry["kind"], "")
+        error = "" if entry["standard_error"] is None else f" ± {entry['standard_error']:.2g}"
+        bits = f"{sign}{entry['bits_per_dim']:.4g} bits/dim"
+        return f"{sign}{entry['nats']:.6g}{error} nats, {bits} ({entry['kind']}, n = {entry['n']})"
+    return f"{entry['value']:.6g}"

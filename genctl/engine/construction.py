@@ -1,0 +1,127 @@
+"""From a configuration and a data set to a training ready for its first step, or its next."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from genctl import registry
+from genctl.config.schema import RunConfig
+from genctl.contracts import GenerativeModel
+from genctl.data.dataset import Dataset
+from genctl.data.loader import Loader
+from genctl.engine import checkpoint, distributed, precision
+from genctl.engine.averaging import Average
+from genctl.engine.log import MetricsFile
+from genctl.engine.run_directory import RunDirectory, split_address
+from genctl.engine.state import Training, restore
+from genctl.engine.update import Updater
+from genctl.errors import ConfigError, DataError
+from genctl.randomness import RandomStream, seed_of
+
+
+def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training:
+    """Model, loader, averages and optimisers, seeded, before any step."""
+    precision.configure(config.train.precision)
+    seed = config.train.seed
+    torch.manual_seed(seed_of(seed, "global"))
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    model = build_model(config).to(device)
+    check_players(config, model)
+    model.train()
+    ranks, rank = distributed.world_size(), distributed.rank()
+    loader = Loader(
+        dataset,
+        batch_size=config.train.batch_size,
+        seed=seed,
+        device=device,
+        flip=config.data.flip,
+        crop=config.data.crop,
+        binarise=config.data.binarise,
+        rank=rank,
+        world=ranks,
+    )
+    average = Average(model, config.ema)
+    update = Updater(model, config, average, config.train.precision, images=lambda: loader.images)
+    return Training(config, model, loader, average, update)
+
+
+def build_model(config: RunConfig) -> GenerativeModel:
+    """The model of a configuration whose data has been found; weights seeded."""
+    assert config.found is not None
+    torch.manual_seed(seed_of(config.train.seed, "weights"))
+    model = registry.factory("model", config.model)(config.found.spec())
+    assert isinstance(model, GenerativeModel)
+    return model
+
+
+def check_players(config: RunConfig, model: GenerativeModel) -> None:
+    """Every player of the model needs an optimiser, and every optimiser a player.
+
+    Raises:
+        ConfigError: naming those that are missing or unknown.
+    """
+    players = set(model.players)
+    missing = [f"optim.{p}: missing" for p in sorted(players - set(config.optim))]
+    unknown = [
+        f"optim.{p}: no such player{registry.suggest(p, sorted(players))}"
+        for p in sorted(set(config.optim) - players)
+    ]
+    if missing or unknown:
+        raise ConfigError(config.preset or "config", missing + unknown, "one optimiser a player")
+
+
+def begin(training: Training, init: str | Path | None) -> None:
+    """Data-dependent or borrowed initial weights; equal on every rank; averages start there."""
+    model, config = training.model, training.config
+    if init is not None:
+        load_initial_weights(model, init)
+    elif distributed.is_main():
+        rng = RandomStream(config.train.seed, "initialise", device=training.update.device)
+        with torch.no_grad():
+            model.initialise(training.loader, rng)
+        training.loader.position = 0
+    distributed.broadcast(model)
+    training.average.load_state({key: value.clone() for key, value in model.state_dict().items()})
+
+
+def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:
+    """Copy the weights of another run's checkpoint.
+
+    Raises:
+        DataError: they do not fit.
+    """
+    found = read_checkpoint(address)
+    weights = {**found.weights, **found.averaged}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(
+            f"--init {address}", f"does not fit: {reason}", "same model, same shapes"
+        ) from None
+
+
+def take_up(training: Training, directory: RunDirectory, metrics: MetricsFile, at: str) -> None:
+    """Restore a checkpoint and cut the log back to it."""
+    place = checkpoint.locate(directory.checkpoints, at)
+    restore(training, checkpoint.read(place))
+    checkpoint.drop_after(directory.checkpoints, training.step)
+    metrics.cut(training.step, drop=training.final_row)
+    training.final_row = None
+
+
+def read_checkpoint(address: str | Path) -> checkpoint.Checkpoint:
+    """The checkpoint at ``RUN``, ``RUN@step`` or ``RUN@best``.
+
+    Raises:
+        DataError: no such run or step, or a damaged checkpoint.
+    """
+    path, at = split_address(address)
+    directory = RunDirectory(path)
+    directory.config()
+    return checkpoint.read(checkpoint.locate(directory.checkpoints, at))

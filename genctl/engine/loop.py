@@ -1,0 +1,161 @@
+"""The one loop: steps, log rows, previews, checkpoints, and every way a run can end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from genctl.config.schema import seconds_of
+from genctl.engine import checkpoint, distributed, signals
+from genctl.engine.log import MetricsFile
+from genctl.engine.preview import write_preview
+from genctl.engine.progress import Reporter
+from genctl.engine.run_directory import RunDirectory
+from genctl.engine.schedules import Plateau
+from genctl.engine.state import Training, snapshot
+from genctl.errors import NonFiniteError
+
+MOST_SKIPS = 20
+"""Non-finite gradients in a row after which a run is given up."""
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a run ended. ``last`` is the newest row of ``metrics.jsonl``."""
+
+    run: Path
+    step: int
+    images: int
+    seconds: float
+    stopped_by: str  # steps | time | signal | nonfinite
+    last: Mapping[str, Any]
+
+
+def run_loop(
+    training: Training,
+    directory: RunDirectory,
+    metrics: MetricsFile,
+    report: Reporter,
+    deadline: float | None,
+) -> FitResult:
+    """Train until the steps are done, the time is up, a signal comes, or numbers fail."""
+    config, update, model = training.config, training.update, training.model
+    steps, every = config.train.steps, config.log.every
+    began = time.monotonic()
+    cadence = config.train.checkpoint_every
+    last_save, last_row_at, images_at = began, began, training.loader.images
+    saved_step, row = training.step, {}
+    stopped_by, trouble = "steps", ""
+
+    def seconds() -> float:
+        return training.seconds_before + time.monotonic() - began
+
+    def save() -> None:
+        nonlocal last_save, saved_step
+        if distributed.is_main() and saved_step != training.step:
+            checkpoint.write(directory.checkpoints, snapshot(training, seconds()))
+            checkpoint.prune(directory.checkpoints, config.train.keep)
+        last_save, saved_step = time.monotonic(), training.step
+
+    report.start(training.step, steps)
+    with signals.listening() as requests:
+        while training.step < steps:
+            if requests.stop or (deadline is not None and time.monotonic() > deadline):
+                stopped_by = "signal" if requests.stop else "time"
+                break
+            step = training.step + 1
+            logging = step == 1 or step % every == 0 or step == steps
+            update.begin_step(step, logging)
+            update.window.add(model.training_step(training.loader, update))
+            training.step = step
+            report.advance(step)
+            if logging:
+                row = _row(training, seconds())
+                metrics.append(row)
+                now = time.monotonic()
+                rate = (training.loader.images - images_at) / max(1e-9, now - last_row_at)
+                report.row(row, rate)
+                last_row_at, images_at = now, training.loader.images
+                _observe(training, row)
+                if step == 1 or step % every == 0:
+                    update.window.clear()
+                else:  # a last row between two intervals; going on must not lose its window
+                    training.final_row = step
+            due = (
+                step % cadence == 0
+                if isinstance(cadence, int)
+                else time.monotonic() - last_save > seconds_of(cadence)
+            )
+            trouble = _trouble(training) if logging or due else ""
+            if trouble:
+                break
+            preview = config.log.preview_every
+            if preview and distributed.is_main() and (step % preview == 0 or step == steps):
+                write_preview(training, directory.samples)
+            if due or requests.save:
+                requests.save = False
+                save()
+        trouble = trouble or _trouble(training)
+        if trouble:
+            report.note(f"stopped at step {training.step}: {trouble}")
+            stopped_by = "nonfinite"
+        else:
+            save()
+    return FitResult(
+        directory.path, training.step, training.loader.images, seconds(), stopped_by, row
+    )
+
+
+def _row(training: Training, seconds: float) -> dict[str, Any]:
+    """One row of ``metrics.jsonl``; keys that depend on the clock begin with ``seconds``."""
+    row: dict[str, Any] = {
+        "step": training.step,
+        "images": training.loader.images,
+        "seconds": round(seconds, 3),
+        **training.update.window.read(),
+    }
+    for name, player in training.update.players.items():
+        row[f"steps/{name}"] = player.count
+        row[f"lr/{name}"] = player.rule.optimiser.param_groups[0]["lr"]
+        skipped = int(player.skipped[0])
+        if skipped:
+            row[f"nonfinite/{name}"] = skipped
+    return row
+
+
+def _observe(training: Training, row: dict[str, Any]) -> None:
+    """Let the plateau rules read the row; it is the same on every rank."""
+    for player in training.update.players.values():
+        if isinstance(player.rule.schedule, Plateau):
+            player.rule.schedule.observe(row)
+
+
+def _trouble(training: Training) -> str:
+    """Why the run cannot go on, or nothing."""
+    for name, player in training.update.players.items():
+        if int(player.skipped[2]) >= MOST_SKIPS:
+            return f"{MOST_SKIPS} non-finite gradients in a row for {name}"
+    state = {k: v for k, v in training.model.state_dict().items() if v.is_floating_point()}
+    finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
+    bad = [name for name, good in zip(state, finite, strict=True) if not good]
+    return f"non-finite weights: {bad[0]}" if bad else ""
+
+
+def require_finite(result: FitResult) -> None:
+    """Turn a run that non-finite numbers stopped into the error a command exits with.
+
+    Raises:
+        NonFiniteError: it was stopped so.
+    """
+    if result.stopped_by == "nonfinite":
+        raise NonFiniteError(
+            str(result.run),
+            f"non-finite numbers at step {result.step}",
+            f"lower a learning rate or set train.clip; go on from the last good checkpoint with "
+            f"--resume {result.run}",
+        )

@@ -1,0 +1,1 @@
+"""Feature extractors: whose eyes the measures look through."""

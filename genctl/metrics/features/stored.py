@@ -1,0 +1,60 @@
+"""Features or class probabilities that the user already has, in an ``.npz``."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from genctl.data.arrays import read_npz
+from genctl.errors import DataError
+from genctl.metrics.features.extractor import require_finite
+from genctl.metrics.inception_score import log_of
+from genctl.metrics.measure import Array, Features
+
+NAMES = ("features", "probabilities")
+TOLERANCE = 1e-3
+"""How far a row of probabilities may sum from 1: they are often stored as float32 or rounded."""
+
+
+def arrays_in(path: Path) -> list[str]:
+    """The names of the arrays in an npz; empty for anything else."""
+    if path.suffix.lower() != ".npz" or not path.is_file():
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []  # the data room says what is wrong with it
+
+
+def read(path: Path) -> Features:
+    """Read them.
+
+    Raises:
+        DataError: wrong shapes or types, rows that are not finite or not probabilities.
+    """
+    found = read_npz(path)
+    arrays = {name: found[name] for name in NAMES if name in found}
+    for name, array in arrays.items():
+        if not len(array):
+            raise DataError(str(path), f"`{name}` has no rows", "store at least one example")
+        require_finite(array, f"{path}: `{name}`")
+    if len({len(array) for array in arrays.values()}) > 1:
+        raise DataError(str(path), "`features` and `probabilities` differ in length", "")
+    probabilities = arrays.get("probabilities")
+    if probabilities is None:
+        return Features(arrays["features"])
+    _check_probabilities(probabilities, path)
+    return Features(arrays.get("features"), log_of(probabilities))
+
+
+def _check_probabilities(values: Array, path: Path) -> None:
+    worst = float(np.abs(values.astype(np.float64).sum(axis=1) - 1.0).max())
+    if values.min() < 0 or worst > TOLERANCE:
+        raise DataError(
+            str(path),
+            f"`probabilities` are none: smallest {values.min():.3g}, row sums off by {worst:.3g}",
+            "store softmax outputs, not logits",
+        )

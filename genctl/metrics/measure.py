@@ -1,0 +1,162 @@
+"""What a measure is, what it is given, and the table of all of them.
+
+A measure is one file in this room that defines ``MEASURE``; the table finds it by itself. Inside
+the file: pure functions from features to statistics to a value, and ``take``, which picks what it
+needs from the evidence and returns the entry of the report.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Need = Literal["generated", "real", "classes", "likelihood", "labels"]
+"""What a measure asks for: features of generated images, features of real ones, class
+probabilities of generated images, log-likelihoods and labels (predicted, true) of held-out data."""
+
+Array = NDArray[Any]
+
+
+class UndefinedError(Exception):
+    """The measure has no value for this input; the report says null and why."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """One side of a comparison, seen through a feature extractor.
+
+    Attributes:
+        values: ``(N, D)`` features, or None when only probabilities are known.
+        log_probabilities: ``(N, K)`` float64 log class probabilities, or None without classes.
+    """
+
+    values: Array | None
+    log_probabilities: Array | None = None
+
+    def __len__(self) -> int:
+        known = self.values if self.values is not None else self.log_probabilities
+        return 0 if known is None else len(known)
+
+
+@dataclass(frozen=True)
+class LogLikelihoods:
+    """Log p(x) of held-out examples: ``values`` ``(N,)`` float64 nats, and of which kind."""
+
+    values: Array
+    kind: str
+    dimensions: int
+    split: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Predicted and true labels, ``(N,)`` int64 each, of held-out examples."""
+
+    predicted: Array
+    true: Array
+    split: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The knobs of the measures, with the protocol's defaults."""
+
+    is_splits: int = 10
+    kid_subsets: int = 100
+    kid_subset_size: int = 1000
+
+
+@dataclass
+class Evidence:
+    """Everything that was gathered for the measures; what was not asked for is None."""
+
+    generated: Features | None = None
+    real: Features | None = None
+    likelihood: LogLikelihoods | None = None
+    predictions: Predictions | None = None
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What a measure adds to the protocol: the settings it really used."""
+
+    def warn(self, text: str) -> None:
+        """Note something the reader of the numbers must know, once."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+    def pair(self) -> tuple[Array, Array]:
+        """Features of generated and real examples.
+
+        Raises:
+            UndefinedError: one side has none, or they do not live in one space.
+        """
+        if self.generated is None or self.generated.values is None:
+            raise UndefinedError("the generated side has no features")
+        if self.real is None or self.real.values is None:
+            raise UndefinedError("the real side has no features")
+        generated, real = self.generated.values, self.real.values
+        if generated.shape[1] != real.shape[1]:
+            raise UndefinedError(
+                f"features of {generated.shape[1]} and of {real.shape[1]} dimensions"
+            )
+        return generated, real
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One measure.
+
+    Attributes:
+        name: its flag without the dashes, and its key in the report.
+        summary: one line for lists and help.
+        needs: what must be gathered for it.
+        fields: what its entry holds; the first is what a gate on the bare name reads, unless the
+            entry has ``value`` or ``mean``.
+        take: evidence → entry.
+        other_name: its key with features other than the standard Inception network's.
+    """
+
+    name: str
+    summary: str
+    needs: Sequence[Need]
+    fields: Sequence[str]
+    take: Callable[[Evidence, Settings], dict[str, Any]]
+    other_name: str | None = None
+
+    def key(self, standard: bool) -> str:
+        """The key in the report."""
+        return self.name if standard or self.other_name is None else self.other_name
+
+    def undefined(self, reason: str) -> dict[str, Any]:
+        """The entry of a measure that has no value: every field null, and why."""
+        return {**dict.fromkeys(self.fields), "reason": reason}
+
+
+@cache
+def table() -> dict[str, Measure]:
+    """Every measure by name, in alphabetical order of their files."""
+    package = importlib.import_module("genctl.metrics")
+    found: dict[str, Measure] = {}
+    for module in pkgutil.iter_modules(package.__path__):
+        measure = getattr(
+            importlib.import_module(f"{package.__name__}.{module.name}"), "MEASURE", None
+        )
+        if measure is None:
+            continue
+        if measure.name in found:
+            raise RuntimeError(f"two measures are called {measure.name!r}")
+        found[measure.name] = measure
+    return found
+
+
+def as_matrix(values: Array) -> NDArray[np.float64]:
+    """``(N, D)`` in float64: statistics in float32 are wrong by per cents."""
+    matrix = np.asarray(values, dtype=np.float64)
+    return matrix[:, None] if matrix.ndim == 1 else matrix

@@ -1,0 +1,264 @@
+"""Reading and drawing ``metrics.jsonl``: any subset of keys, holes and a torn last line too."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from genctl.data.pictures import write_png
+from genctl.errors import DataError, UsageError
+
+CLOCKS = ("step", "images", "seconds")
+COUNTERS = ("steps/", "nonfinite/", "seconds")
+"""Prefixes of keys that count or time; they are read but not drawn."""
+
+
+class Span(NamedTuple):
+    """A stretch of steps with a name, drawn as a shade."""
+
+    name: str
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The log of one run as columns of equal length.
+
+    Attributes:
+        run: the run as it was asked for.
+        path: the file that was read.
+        folder: the run directory, or None when the file stands alone.
+        step: ``(R,)`` int64, strictly increasing.
+        columns: every other key as ``(R,)`` float64, NaN where a row has no number for it.
+        nonfinite: keys that were written as not finite, by step.
+        notes: what was odd about the file.
+    """
+
+    run: str
+    path: Path
+    folder: Path | None
+    step: np.ndarray
+    columns: Mapping[str, np.ndarray]
+    nonfinite: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def get(self, key: str) -> np.ndarray | None:
+        """A column, or None when no row has a number for it."""
+        column = self.columns.get(key)
+        return None if column is None or not np.isfinite(column).any() else column
+
+    def starting(self, prefix: str) -> list[str]:
+        """Keys with numbers that start with ``prefix``, sorted."""
+        return sorted(key for key in self.columns if key.startswith(prefix) and self.has(key))
+
+    def has(self, key: str) -> bool:
+        """Whether any row has a number for the key."""
+        return self.get(key) is not None
+
+
+def read_curves(run: str | Path) -> Curves:
+    """Read a run directory (``RUN`` or ``RUN@step``) or a ``metrics.jsonl`` alone.
+
+    Raises:
+        DataError: nothing there, or a file in which no line is a row.
+        UsageError: an address that names no step.
+    """
+    path, until = _locate(str(run))
+    folder = path if path.is_dir() else None
+    if folder is None and (path.parent / "config.yaml").is_file():
+        folder = path.parent
+    file = path / "metrics.jsonl" if path.is_dir() else path
+    try:
+        text = file.read_bytes().decode("utf-8", errors="replace")
+    except OSError as error:
+        raise DataError(
+            str(file),
+            f"cannot be read: {error.strerror or error}",
+            "give a run directory or a metrics.jsonl",
+        ) from None
+    rows, notes = _rows(text, str(file))
+    return _columns(str(run), file, folder, rows, notes, until)
+
+
+def _locate(run: str) -> tuple[Path, int | None]:
+    path = Path(run).expanduser()
+    if path.exists() or "@" not in path.name:
+        return path, None
+    base, _, at = run.rpartition("@")
+    path = Path(base).expanduser()
+    if at.isdigit():
+        return path, int(at)
+    link = path / "checkpoints" / at
+    if at and link.exists():
+        digits = link.resolve().name.rpartition("-")[2]
+        if digits.isdigit():
+            return path, int(digits)
+    raise UsageError(run, f"{at!r} is neither a step nor a checkpoint", "RUN, RUN@1000 or RUN@best")
+
+
+def _rows(text: str, name: str) -> tuple[list[dict[str, Any]], list[str]]:
+    lines = [line for line in text.split("\n") if line.strip()]
+    rows, broken, notes = [], [], []
+    for number, line in enumerate(lines):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        else:
+            broken.append(number)
+    if lines and not rows:
+        raise DataError(
+            name, f"none of its {len(lines)} lines is a JSON object", "give a metrics.jsonl"
+        )
+    if broken and broken[-1] == len(lines) - 1:
+        notes.append("the last line is torn and was left out")
+        broken.pop()
+    if broken:
+        notes.append(f"{len(broken)} unreadable lines were left out, the first is {broken[0] + 1}")
+    return rows, notes
+
+
+def _columns(
+    run: str,
+    file: Path,
+    folder: Path | None,
+    rows: list[dict[str, Any]],
+    notes: list[str],
+    until: int | None,
+) -> Curves:
+    if rows and not any("step" in row for row in rows):
+        notes.append("no row has a step: rows are numbered instead")
+        rows = [{**row, "step": i} for i, row in enumerate(rows, 1)]
+    by_step: dict[int, dict[str, Any]] = {}
+    for row in rows:
+        step = _number(row.get("step"))
+        if math.isfinite(step) and (until is None or step <= until):
+            by_step[int(step)] = row  # of two rows for one step the later is the resumed run's
+    if not until and len(by_step) < len(rows):
+        notes.append(f"{len(rows) - len(by_step)} rows repeat a step or have none")
+    steps = sorted(by_step)
+    ordered = [by_step[step] for step in steps]
+    keys = dict.fromkeys(key for row in ordered for key in row if key not in ("step", "nonfinite"))
+    columns: dict[str, np.ndarray] = {}
+    bad: dict[int, list[str]] = {}
+    for key in keys:
+        column = np.array([_number(row.get(key)) for row in ordered], dtype=np.float64)
+        for i in np.flatnonzero(np.isinf(column)):
+            bad.setdefault(steps[i], []).append(key)
+        columns[key] = np.where(np.isinf(column), np.nan, column)
+    for step, row in zip(steps, ordered, strict=True):
+        listed = row.get("nonfinite")
+        listed = [k for k in listed if isinstance(k, str)] if isinstance(listed, list) else []
+        literal = [k for k, v in row.items() if isinstance(v, float) and math.isnan(v)]
+        found = dict.fromkeys([*bad.get(step, []), *listed, *literal])
+        if found:
+            bad[step] = list(found)
+    return Curves(
+        run=run,
+        path=file,
+        folder=folder,
+        step=np.array(steps, dtype=np.int64),
+        columns=columns,
+        nonfinite={step: tuple(bad[step]) for step in sorted(bad)},
+        notes=notes,
+    )
+
+
+def _number(value: Any) -> float:
+    """A JSON number as a float; anything else, null included, as NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def panels(curves: Curves) -> dict[str, list[str]]:
+    """Which keys are drawn together, by title, in the order of interest."""
+    groups: dict[str, list[str]] = {
+        "loss": curves.starting("loss/"),
+        "score": curves.starting("score/"),
+        "accuracy, diversity": [*curves.starting("accuracy/"), *curves.starting("diversity")],
+        "gradient norm": curves.starting("grad_norm/"),
+    }
+    known = {key for keys in groups.values() for key in keys}
+    for key in curves.columns:
+        counted = key in CLOCKS or key.startswith(COUNTERS)
+        if key.startswith("lr/") and np.nanmin(curves.columns[key]) == np.nanmax(
+            curves.columns[key]
+        ):
+            continue  # a constant rate is in config.yaml
+        if key not in known and not counted and curves.has(key):
+            groups.setdefault(key.split("/")[0], []).append(key)
+    return {title: keys for title, keys in groups.items() if keys}
+
+
+def plot(
+    path: str | Path, runs: Sequence[Curves], spans: Sequence[Sequence[Span]] | None = None
+) -> None:
+    """Draw the curves of one or several runs as a PNG.
+
+    Args:
+        path: where to write.
+        runs: drawn over each other.
+        spans: for each run, stretches to shade; drawn for a single run only.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # a second to import
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    titles = list(dict.fromkeys(title for curves in runs for title in panels(curves)))
+    rows = math.ceil(max(1, len(titles)) / 2)
+    figure = Figure(figsize=(12, 3.2 * rows + 0.4), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    figure.suptitle(", ".join(curves.run for curves in runs), parse_math=False)
+    all_axes = figure.subplots(rows, 2, squeeze=False).flatten()
+    for axes, title in zip(all_axes, titles, strict=False):
+        for curves in runs:
+            for key in panels(curves).get(title, []):
+                label = key if len(runs) == 1 else f"{key} ({curves.run})"
+                values = curves.columns[key]
+                shown = np.isfinite(values)
+                mark = "." if shown.sum() < 30 else ""
+                axes.plot(curves.step[shown], values[shown], mark + "-", lw=1, label=label)
+        _scale(axes, [c.columns[k] for c in runs for k in panels(c).get(title, [])], title)
+        if spans is not None and len(runs) == 1:
+            for span in spans[0]:
+                axes.axvspan(span.first, span.last, color="tab:red", alpha=0.08)
+        axes.set_title(title)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    for axes in all_axes[len(titles) :]:
+        axes.set_axis_off()
+    if not titles:
+        figure.text(0.5, 0.5, "no metrics yet", ha="center")
+    named = "; ".join(f"{s.name}, steps {s.first} to {s.last}" for s in (spans or [[]])[0])
+    if named and len(runs) == 1:
+        figure.supxlabel(f"shaded: {named}", fontsize="small")
+    canvas.draw()
+    write_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+
+
+def _scale(axes: Any, columns: Sequence[np.ndarray], title: str) -> None:
+    """Logarithmic for norms, and for anything whose extremes would hide the rest."""
+    values = np.concatenate([column[np.isfinite(column)] for column in columns])
+    sizes = np.abs(values[values != 0])
+    if not len(sizes):
+        return
+    if title == "gradient norm" and (values > 0).all():
+        axes.set_yscale("log")
+    elif sizes.max() > 100 * np.median(sizes):
+        axes.set_yscale("symlog", linthresh=float(np.median(sizes)))

@@ -1,0 +1,280 @@
+"""``evaluate``: gather both sides, take the measures, judge the gates, write the protocol.
+
+The numbers come from ``genctl.metrics``; here it is only decided what is compared with what. The
+protocol travels with every number, because two numbers of different protocol are not comparable.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from genctl import __version__
+from genctl.engine.run import Run
+from genctl.engine.run_directory import RunDirectory, write_atomically
+from genctl.errors import DataError, GateError, GenctlError, UsageError
+from genctl.metrics.features.extractor import collect
+from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
+from genctl.registry import suggest
+from genctl.report import gates
+from genctl.report.gather import Gathered, Request, gather, obstacle, plan_of
+from genctl.report.heldout import HeldOut
+from genctl.report.sides import DEFAULT_N, Stored
+
+BATCH_SIZE = 64
+
+
+def evaluate(
+    generated: str | Path,
+    real: str | Path | None = None,
+    measures: Sequence[str] | None = None,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    features: str | Path | None = None,
+    inception_weights: str | Path | None = None,
+    is_splits: int = 10,
+    kid_subsets: int = 100,
+    kid_subset_size: int = 1000,
+    require: Sequence[str] = (),
+    baseline: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    precision: str | None = None,
+    raw_weights: bool = False,
+    download: bool = False,
+    strict: bool = False,
+    out: str | Path | None = None,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure generated examples, by themselves and against real ones.
+
+    Args:
+        generated: a run (``RUN``, ``RUN@step``), which is sampled on the fly, a folder, zip or npz.
+        real: a data SPEC, or an npz of features.
+        measures: names of the table in ``genctl.metrics.measure``; None: everything that applies.
+        n: examples drawn from ``generated`` and at most from ``real``, by seed; 10,000 or all.
+        seed: decides the samples, and which rows are taken.
+        features: ``inception`` (default), ``pixels``, a classifier run, or a file of weights.
+        inception_weights: file with the weights of the standard network.
+        is_splits: splits of the Inception score.
+        kid_subsets: subsets of KID.
+        kid_subset_size: rows of a subset of KID.
+        require: gates, such as ``fid<40``.
+        baseline: an earlier result, for gates such as ``fid<=baseline+2``.
+        device: auto, cpu, cuda or mps.
+        batch_size: examples at a time; changes no result.
+        precision: number format of a run's own network; features are always float32.
+        raw_weights: sample a run with its last weights instead of their average.
+        download: let torchvision download a named data set.
+        strict: refuse data with any broken file.
+        out: also write the result here.
+        report: told what is being done.
+
+    Returns:
+        The object that ``genctl evaluate --json`` prints. Unmet gates, and the case that nothing
+        could be taken, are in it as ``error``, with the exit code of the command.
+
+    Raises:
+        UsageError: unknown measure, gate on a measure that is not taken, nothing to compare with.
+        DataError: bad data, or features that are not finite.
+        CapabilityError: the run cannot do what was asked, or there are no Inception weights.
+    """
+    say = report or (lambda text: None)
+    request = Request(
+        str(generated),
+        None if real is None else str(real),
+        _checked_names(measures),
+        _at_least_one(DEFAULT_N if n is None else n, "-n"),
+        seed,
+        None if features is None else str(features),
+        inception_weights,
+        Settings(
+            _at_least_one(is_splits, "--is-splits"),
+            _at_least_one(kid_subsets, "--kid-subsets"),
+            _at_least_one(kid_subset_size, "--kid-subset-size"),
+        ),
+        [gates.parse(text) for text in require],
+        device,
+        _at_least_one(BATCH_SIZE if batch_size is None else batch_size, "--batch-size"),
+        precision,
+        raw_weights,
+        download,
+        strict,
+    )
+    earlier = None if baseline is None else gates.read_baseline(Path(baseline))
+    gathered = gather(request)
+    plan = plan_of(request, gathered)
+    standard = gathered.extractor is not None and gathered.extractor.standard
+    gates.check_names(request.gates, {m.key(standard): m.fields for m in plan})
+    evidence = _collect(request, gathered, plan, say)
+    entries = {m.key(standard): _take(m, evidence, request, gathered) for m in plan}
+    result = _result(request, gathered, evidence, entries)
+    result["gates"] = gates.judge(request.gates, entries, earlier)
+    if earlier is not None:
+        differences = gates.protocol_differences(result, earlier)
+        if differences:
+            result["warnings"].append(
+                f"the baseline has another protocol: {'; '.join(differences)}"
+            )
+    error = _failure(result)
+    if error is not None:
+        result["error"] = error.as_dict()
+    _save(result, gathered, out)
+    return result
+
+
+def _checked_names(measures: Sequence[str] | None) -> list[str] | None:
+    """Names of the table; ``fd`` is another way to ask for ``fid``."""
+    if measures is None or not list(measures):
+        return None
+    known = table()
+    other = {m.other_name: m.name for m in known.values() if m.other_name}
+    names = [other.get(name, name) for name in measures]
+    for name in names:
+        if name not in known:
+            raise UsageError(f"measure {name!r}", f"unknown{suggest(name, list(known))}", "")
+    return list(dict.fromkeys(names))
+
+
+def _at_least_one(value: int, option: str) -> int:
+    if value < 1:
+        raise UsageError(f"{option} {value}", "must be at least 1")
+    return value
+
+
+# --- the numbers ---------------------------------------------------------------------------------
+def _collect(
+    request: Request, found: Gathered, plan: Sequence[Measure], say: Callable[[str], None]
+) -> Evidence:
+    """Compute what the planned measures need, each thing once."""
+    needs = {need for m in plan if obstacle(m, found) is None for need in m.needs}
+    evidence = Evidence()
+    if found.extractor is not None and found.extractor.warning:
+        evidence.warn(found.extractor.warning)
+    for side, key in ((found.generated, "generated"), (found.real, "real")):
+        wanted = key in needs or (key == "generated" and "classes" in needs)
+        if not wanted or side is None:
+            continue
+        if isinstance(side, Stored):
+            setattr(evidence, key, side.features)
+        else:
+            assert found.extractor is not None
+            say(f"{found.extractor.name} features of {len(side)} {key} examples")
+            setattr(
+                evidence, key, collect(found.extractor, side.batches(request.batch_size), side.name)
+            )
+    if needs & {"likelihood", "labels"}:
+        assert found.run is not None
+        assert request.real is not None
+        held = HeldOut(
+            found.run,
+            request.real,
+            n=request.n,
+            seed=request.seed,
+            batch_size=request.batch_size,
+            download=request.download,
+            strict=request.strict,
+        )
+        if "likelihood" in needs:
+            say(f"log-likelihood of {len(held)} held-out examples")
+            evidence.likelihood = held.log_likelihoods()
+        if "labels" in needs:
+            evidence.predictions = held.predictions()
+        evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
+    return evidence
+
+
+def _take(
+    measure: Measure, evidence: Evidence, request: Request, found: Gathered
+) -> dict[str, Any]:
+    reason = obstacle(measure, found)
+    if reason is not None:
+        return measure.undefined(f"{reason.thing}: {reason.reason}")
+    try:
+        entry = measure.take(evidence, request.settings)
+    except UndefinedError as error:
+        return measure.undefined(str(error))
+    if any(isinstance(value, float) and not math.isfinite(value) for value in entry.values()):
+        return measure.undefined("the numbers overflow: the features are too large")
+    return entry
+
+
+# --- the report ----------------------------------------------------------------------------------
+def _result(
+    request: Request, found: Gathered, evidence: Evidence, entries: dict[str, Any]
+) -> dict[str, Any]:
+    extractor = found.extractor
+    used = evidence.generated is not None or evidence.real is not None
+    name = None if not used else "stored" if extractor is None else extractor.name
+    return {
+        "generated": request.generated,
+        "real": request.real,
+        "n_generated": None if evidence.generated is None else len(evidence.generated),
+        "n_real": None if evidence.real is None else len(evidence.real),
+        "features": name,
+        "protocol": {
+            **(extractor.protocol if used and extractor is not None else {"extractor": name}),
+            "n": request.n,
+            "seed": request.seed,
+            "split": _split(found, evidence),
+            "statistics": "float64, covariance with N - 1",
+            "settings": evidence.facts,
+            "generated": _facts(found.generated, found.run),
+            "real": None if found.real is None else found.real.facts,
+            "versions": _versions(),
+        },
+        "metrics": entries,
+        "warnings": evidence.warnings,
+    }
+
+
+def _split(found: Gathered, evidence: Evidence) -> str | None:
+    """The part of the real data that was used; the held-out part where only that was."""
+    if evidence.real is not None and found.real is not None:
+        return str(found.real.facts.get("split", "stored"))
+    held = evidence.likelihood or evidence.predictions
+    return None if held is None else held.split
+
+
+def _facts(side: Any, run: Run | None) -> dict[str, Any]:
+    if side is not None:
+        return dict(side.facts)
+    assert run is not None
+    return {"kind": "run", "step": run.step, "weights": run.weights, "precision": run.precision}
+
+
+def _versions() -> dict[str, str]:
+    packages = ("torch", "numpy", "scipy", "torch-fidelity")
+    return {"genctl": __version__, **{name: metadata.version(name) for name in packages}}
+
+
+def _failure(result: dict[str, Any]) -> GenctlError | None:
+    """Exit 4 when nothing could be taken, 3 when a gate is not met."""
+    entries = result["metrics"]
+    if entries and all("reason" in entry for entry in entries.values()):
+        reasons = "; ".join(f"{key}: {entry['reason']}" for key, entry in entries.items())
+        return DataError(result["generated"], f"no measure could be taken ({reasons})", "")
+    unmet = [gate for gate in result["gates"] if not gate["met"]]
+    if unmet:
+        found = ", ".join(f"{gate['require']} (found {gate['value']})" for gate in unmet)
+        return GateError("--require", f"not met: {found}", "")
+    return None
+
+
+def _save(result: dict[str, Any], found: Gathered, out: str | Path | None) -> None:
+    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if found.run is not None:
+        features = re.sub(r"[^\w.-]+", "-", result["features"] or "likelihood")
+        reports = RunDirectory(found.run.path).reports
+        reports.mkdir(parents=True, exist_ok=True)
+        write_atomically(reports / f"evaluate-{found.run.step:08d}-{features}.json", text)
+    if out is not None:
+        path = Path(out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)

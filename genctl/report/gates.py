@@ -1,0 +1,157 @@
+"""Gates: conditions on the numbers, for scripts (``--require 'fid<40'``, ``'fid<=baseline+2'``)."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genctl.errors import DataError, UsageError
+
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "==": operator.eq,
+}
+_GATE = re.compile(
+    r"^\s*(?P<metric>[A-Za-z][\w-]*)(?:\.(?P<field>\w+))?\s*(?P<op><=|>=|==|<|>)\s*(?P<bound>.+?)\s*$"
+)
+_BASELINE = re.compile(r"^baseline\s*(?:(?P<sign>[+-])\s*(?P<change>\S+))?$")
+EXAMPLE = "e.g. --require 'fid<40', 'is.mean>=2', 'fid<=baseline+2'"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition: ``metric[.field] op bound``, the bound absolute or relative to a baseline."""
+
+    text: str
+    metric: str
+    field: str | None
+    op: str
+    bound: float
+    relative: bool
+
+    def read(self, metrics: Mapping[str, Any]) -> Any:
+        """The number the gate speaks of: the field, or ``value``, ``mean``, or the first field."""
+        entry = metrics[self.metric]
+        for name in (self.field,) if self.field else ("value", "mean", *entry):
+            if name in entry:
+                return entry[name]
+        return None
+
+
+def parse(text: str) -> Gate:
+    """Read a gate.
+
+    Raises:
+        UsageError: not of the form ``metric op number``.
+    """
+    match = _GATE.match(text)
+    if match is None:
+        raise UsageError(f"--require {text!r}", "expected metric, < <= > >= or ==, number", EXAMPLE)
+    bound, relative = match["bound"], False
+    change = _BASELINE.match(bound)
+    if change is not None:
+        relative = True
+        bound = f"{change['sign']}{change['change']}" if change["sign"] else "0"
+    try:
+        number = float(bound)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"--require {text!r}", f"{match['bound']!r} is not a number", EXAMPLE)
+    return Gate(text, match["metric"], match["field"], match["op"], number, relative)
+
+
+def check_names(gates: Sequence[Gate], fields: Mapping[str, Sequence[str]]) -> None:
+    """Insist that every gate names a measure that will be taken, before anything is computed.
+
+    Args:
+        gates: the gates.
+        fields: keys of the measures to be taken, each with its fields.
+
+    Raises:
+        UsageError: the measure is not taken, or has no such field.
+    """
+    for gate in gates:
+        thing = f"--require {gate.text!r}"
+        if gate.metric not in fields:
+            taken = ", ".join(sorted(fields)) or "nothing"
+            raise UsageError(thing, f"{gate.metric} is not taken here", f"taken: {taken}")
+        if gate.field is not None and gate.field not in fields[gate.metric]:
+            raise UsageError(
+                thing,
+                f"{gate.metric} has no field {gate.field!r}",
+                f"its fields: {', '.join(fields[gate.metric])}",
+            )
+
+
+def judge(
+    gates: Sequence[Gate], metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """What each gate found: ``require``, ``value``, ``met``. A null value does not meet a gate.
+
+    Raises:
+        UsageError: a relative gate without a baseline, or a baseline without that number; or a gate
+            on something that is not a number.
+    """
+    found = []
+    for gate in gates:
+        value = gate.read(metrics)
+        if isinstance(value, str):
+            raise UsageError(f"--require {gate.text!r}", f"{value!r} is not a number", EXAMPLE)
+        bound = gate.bound + (_baseline_value(gate, baseline) if gate.relative else 0.0)
+        met = value is not None and OPERATORS[gate.op](value, bound)
+        found.append({"require": gate.text, "value": value, "bound": bound, "met": met})
+    return found
+
+
+def read_baseline(path: Path) -> dict[str, Any]:
+    """An earlier ``evaluate --json``.
+
+    Raises:
+        DataError: it cannot be read, or is something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"--baseline {path}", f"cannot be read: {error}", _MAKE_ONE) from None
+    if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
+        raise DataError(f"--baseline {path}", "has no metrics", _MAKE_ONE)
+    return found
+
+
+def _baseline_value(gate: Gate, baseline: Mapping[str, Any] | None) -> float:
+    if baseline is None:
+        raise UsageError(f"--require {gate.text!r}", "needs --baseline FILE", _MAKE_ONE)
+    value = gate.read(baseline["metrics"]) if gate.metric in baseline["metrics"] else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UsageError(
+            f"--require {gate.text!r}", f"the baseline has no {gate.metric}", _MAKE_ONE
+        )
+    return float(value)
+
+
+_MAKE_ONE = "`genctl evaluate … --out FILE` writes one"
+
+COMPARED = ("extractor", "extractor_hash", "resize", "channels", "precision", "split")
+"""What two protocols must share, besides the numbers of examples, to be comparable."""
+
+
+def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """How two reports differ in what their numbers mean; empty: they are comparable."""
+    pairs = [
+        (key, first.get(key), second.get(key)) for key in ("features", "n_generated", "n_real")
+    ]
+    a, b = first.get("protocol") or {}, second.get("protocol") or {}
+    pairs += [(key, a.get(key), b.get(key)) for key in COMPARED]
+    mine, other = a.get("settings") or {}, b.get("settings") or {}
+    pairs += [(key, mine[key], other[key]) for key in mine if key in other]
+    return [f"{key}: {left} against {right}" for key, left, right in pairs if left != right]

@@ -1,0 +1,221 @@
+"""What ``evaluate`` was asked, what there is to answer with, and which measures can be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from genctl.contracts import capabilities
+from genctl.engine.run import Run, open_run
+from genctl.engine.run_directory import split_address
+from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
+from genctl.metrics.features.extractor import Extractor
+from genctl.metrics.measure import Measure, Need, Settings, table
+from genctl.report import extractors, sides
+from genctl.report.gates import Gate
+from genctl.report.sides import Examples, Sampled, Stored
+
+CAPABILITY_OF: dict[Need, str] = {
+    "generated": "sample",
+    "classes": "sample",
+    "likelihood": "log_likelihood",
+    "labels": "classify",
+}
+"""What a run must be able to do for each need."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Everything that was asked, after the checks that need no data."""
+
+    generated: str
+    real: str | None
+    measures: Sequence[str] | None
+    n: int
+    seed: int
+    features: str | None
+    inception_weights: str | Path | None
+    settings: Settings
+    gates: Sequence[Gate]
+    device: str
+    batch_size: int
+    precision: str | None
+    raw_weights: bool
+    download: bool
+    strict: bool
+
+    @property
+    def needs(self) -> set[Need]:
+        """What the measures that were asked for need; all needs when none was named."""
+        known = table()
+        names = list(known) if self.measures is None else self.measures
+        return {need for name in names for need in known[name].needs}
+
+
+@dataclass
+class Gathered:
+    """What was opened, and what cannot be had with the reason."""
+
+    run: Run | None = None
+    generated: Sampled | Examples | Stored | None = None
+    real: Examples | Stored | None = None
+    extractor: Extractor | None = None
+    missing: dict[Need, GenctlError] = field(default_factory=dict)
+
+
+def gather(request: Request) -> Gathered:
+    """Open both sides and the extractor, and note for every need why it cannot be met.
+
+    Raises:
+        GenctlError: a side cannot be opened, or the extractor that was asked for is not to be had.
+    """
+    found = Gathered()
+    if sides.is_run(request.generated):
+        _open_run(request, found)
+    else:
+        _open_examples(request, found)
+    if "real" in request.needs and found.generated is not None:
+        _open_real(request, found)
+    if request.needs & {"generated", "real", "classes"} and found.generated is not None:
+        _open_extractor(request, found)
+    return found
+
+
+def plan_of(request: Request, found: Gathered) -> list[Measure]:
+    """The measures to take: those asked for, or all that apply.
+
+    Raises:
+        GenctlError: nothing applies, an argument is missing for what was asked, or nothing that was
+            asked can be had for want of a capability.
+    """
+    if request.measures is None:
+        chosen = [m for m in table().values() if obstacle(m, found) is None]
+        if not chosen:
+            reasons = list(found.missing.values())
+            raise next((e for e in reasons if isinstance(e, CapabilityError)), reasons[0])
+        return chosen
+    chosen = [table()[name] for name in request.measures]
+    reasons = [error for m in chosen if (error := obstacle(m, found)) is not None]
+    for error in reasons:
+        if isinstance(error, UsageError):
+            raise error
+    if len(reasons) == len(chosen) and all(isinstance(e, CapabilityError) for e in reasons):
+        raise reasons[0]
+    return chosen
+
+
+def obstacle(measure: Measure, found: Gathered) -> GenctlError | None:
+    """Why a measure cannot be taken, or None."""
+    return next((found.missing[need] for need in measure.needs if need in found.missing), None)
+
+
+def _open_run(request: Request, found: Gathered) -> None:
+    run = open_run(
+        request.generated,
+        request.device,
+        raw_weights=request.raw_weights,
+        precision_name=request.precision,
+    )
+    found.run = run
+    able = set(capabilities(run.model))
+    for need, capability in CAPABILITY_OF.items():
+        if capability not in able:
+            found.missing[need] = _cannot(run, capability)
+    if "sample" in able:
+        found.generated = Sampled(run, request.n, request.seed)
+    else:
+        found.missing["real"] = found.missing["generated"]
+    if request.real is None:
+        for need in ("likelihood", "labels"):
+            found.missing.setdefault(need, _no_real("held-out data"))
+    elif sides.has_stored(request.real, alone=True):
+        for need in ("likelihood", "labels"):
+            found.missing.setdefault(need, DataError(request.real, "holds features only"))
+
+
+def _cannot(run: Run, capability: str) -> CapabilityError:
+    try:
+        run.require(capability)
+    except CapabilityError as error:
+        return error
+    raise AssertionError(capability)  # only called where it is missing
+
+
+def _open_examples(request: Request, found: Gathered) -> None:
+    path, at = split_address(request.generated)
+    if at is not None and at not in ("train", "test", "all"):
+        raise DataError(str(path), "not a run: it has no config.yaml", "give a run directory")
+    for need in ("likelihood", "labels"):
+        found.missing[need] = UsageError(
+            request.generated, "is not a run, so there is no model to ask", "give a run directory"
+        )
+    if _takes_stored(request, request.generated):
+        found.generated = Stored(Path(request.generated), request.n, request.seed, "generated")
+        return
+    dataset = sides.open_examples(
+        request.generated, download=request.download, strict=request.strict
+    )
+    found.generated = Examples(dataset, request.n, request.seed, request.generated, "generated")
+
+
+def _takes_stored(request: Request, side: str) -> bool:
+    """Stored features win unless ``--features`` asks for others that could be taken."""
+    return sides.has_stored(side, alone=request.features is not None)
+
+
+def _open_real(request: Request, found: Gathered) -> None:
+    if request.real is None:
+        found.missing["real"] = _no_real("real examples")
+        return
+    assert found.generated is not None
+    stored_generated = isinstance(found.generated, Stored)
+    stored_real = sides.has_stored(request.real, alone=not stored_generated)
+    if stored_generated != stored_real:
+        kinds = ["stored features" if s else "examples" for s in (stored_generated, stored_real)]
+        raise DataError(
+            "the two sides",
+            f"{request.generated} gives {kinds[0]}, {request.real} {kinds[1]}",
+            "give `features` in an npz on both sides, or examples on both",
+        )
+    if stored_real:
+        found.real = Stored(Path(request.real), request.n, request.seed, "real")
+        return
+    dataset = sides.open_examples(
+        request.real, found.run, download=request.download, strict=request.strict
+    )
+    found.real = Examples(dataset, request.n, request.seed, request.real, "real")
+
+
+def _open_extractor(request: Request, found: Gathered) -> None:
+    assert found.generated is not None
+    if isinstance(found.generated, Stored):
+        stored = found.generated.features
+        if stored.values is None:
+            found.missing["generated"] = DataError(found.generated.name, "has no `features`")
+        if stored.log_probabilities is None:
+            found.missing["classes"] = DataError(found.generated.name, "has no `probabilities`")
+        return
+    shapes = [found.generated.shape]
+    if isinstance(found.real, Examples):
+        shapes.append(found.real.shape)
+    try:
+        found.extractor = extractors.choose(
+            request.features,
+            shapes,
+            inception_weights=request.inception_weights,
+            device=request.device,
+        )
+    except CapabilityError as error:
+        if request.measures is not None or request.features is not None:
+            raise
+        found.missing["generated"] = found.missing["classes"] = error
+        return
+    if not found.extractor.classes:
+        found.missing["classes"] = DataError(
+            f"{found.extractor.name} features", "have no classes", "--features inception or RUN"
+        )
+
+
+def _no_real(what: str) -> UsageError:
+    return UsageError("REAL", f"not given, and {what} are needed", "genctl evaluate GENERATED REAL")

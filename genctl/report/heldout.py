@@ -1,0 +1,119 @@
+"""Held-out examples, prepared as the run prepared its own, for likelihoods and accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from genctl.data.loader import evaluation_batches
+from genctl.engine.run import Run
+from genctl.errors import DataError
+from genctl.metrics.measure import LogLikelihoods, Predictions
+from genctl.report.sides import chosen_rows, open_examples
+from genctl.types import Batch
+
+
+class HeldOut:
+    """The test part of a data set (or the part that the SPEC names), ready for a run's model.
+
+    Args:
+        run: decides size, crop and binarisation.
+        real: a data SPEC.
+        n: at most so many examples, chosen by seed.
+        seed: chooses them, and the noise of bounds and estimates.
+        batch_size: examples at a time.
+        download: let torchvision download a named data set.
+        strict: refuse data with any broken file.
+
+    Raises:
+        DataError: the data does not have the run's shape, or there is no such part.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        real: str,
+        *,
+        n: int,
+        seed: int,
+        batch_size: int,
+        download: bool = False,
+        strict: bool = False,
+    ) -> None:
+        self.run, self.seed, self.batch_size = run, seed, batch_size
+        self.dataset = open_examples(
+            real, run, default_split="test", draws=False, download=download, strict=strict
+        )
+        if self.dataset.spec.shape != run.spec.shape:
+            raise DataError(
+                real,
+                f"examples of {self.dataset.spec.shape}, expected {run.spec.shape}",
+                f"use data like that {run.path} was trained on",
+            )
+        self.rows = chosen_rows(len(self.dataset), n, seed, "held-out")
+        self.warnings: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def log_likelihoods(self) -> LogLikelihoods:
+        """Log p(x) of every chosen example, in nats."""
+        values, kind, detail = [], "exact", ""
+        for first, batch in self._batches():
+            found = self.run.log_likelihood(batch, self.seed, first)
+            values.append(found.values.double().cpu().numpy())
+            kind, detail = found.kind, found.detail
+        return LogLikelihoods(
+            np.concatenate(values) if values else np.empty(0),
+            kind,
+            self.run.spec.dimensions,
+            self.dataset.split,
+            self._how(detail),
+        )
+
+    def predictions(self) -> Predictions:
+        """Predicted and true labels of every chosen example; −1 where there is no label."""
+        predicted, true = [], []
+        classes = self.run.spec.class_names
+        if classes and self.dataset.spec.class_names and self.dataset.spec.class_names != classes:
+            self.warnings.append("accuracy: the data's class names are not the classifier's")
+        with torch.inference_mode():
+            for _, batch in self._batches():
+                logits = self.run.model.classify(batch.x)  # type: ignore[operator]
+                predicted.append(logits.argmax(1).cpu().numpy())
+                true.append(np.full(len(batch), -1) if batch.y is None else batch.y.cpu().numpy())
+        empty = [np.empty(0, dtype=np.int64)]
+        return Predictions(
+            np.concatenate(predicted or empty), np.concatenate(true or empty), self.dataset.split
+        )
+
+    def _batches(self) -> Iterator[tuple[int, Batch]]:
+        """The chosen examples; with each batch, how many were given before it.
+
+        That count addresses the noise, so it does not depend on the batch size.
+        """
+        keep = torch.zeros(len(self.dataset), dtype=torch.bool)
+        keep[self.rows] = True
+        seen = given = 0
+        binarise = self.run.config.data.binarise
+        for batch in evaluation_batches(self.dataset, self.batch_size, self.run.device, binarise):
+            chosen = keep[seen : seen + len(batch)].to(batch.x.device)
+            seen += len(batch)
+            count = int(chosen.sum())
+            if not count:
+                continue
+            if count < len(batch):
+                y = None if batch.y is None else batch.y[chosen]
+                batch = replace(batch, x=batch.x[chosen], y=y, index=None)
+            yield given, batch
+            given += count
+
+    def _how(self, detail: str) -> str:
+        binarise = self.run.config.data.binarise
+        parts = [detail] if detail else []
+        if binarise != "none":
+            parts.append(f"binarised ({binarise}; test images once, with seed 0)")
+        return "; ".join(parts)

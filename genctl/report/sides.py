@@ -1,0 +1,158 @@
+"""The two sides of a comparison: a run that is sampled on the fly, or examples that lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from genctl.data.dataset import Dataset, open_dataset
+from genctl.data.ranges import to_bytes
+from genctl.data.spec import Split, parse_spec
+from genctl.engine.run import Run
+from genctl.engine.run_directory import RunDirectory, split_address
+from genctl.metrics.features import stored
+from genctl.metrics.measure import Features
+from genctl.randomness import RandomStream
+
+DEFAULT_N = 10_000
+
+
+class Stored:
+    """Rows of features or probabilities from a file; there is nothing to stream."""
+
+    def __init__(self, path: Path, n: int, seed: int, role: str) -> None:
+        self.name = str(path)
+        whole = stored.read(path)
+        rows = chosen_rows(len(whole), n, seed, role).numpy()
+        self.features = Features(
+            None if whole.values is None else whole.values[rows],
+            None if whole.log_probabilities is None else whole.log_probabilities[rows],
+        )
+        self.facts: dict[str, Any] = {"kind": "stored", "split": None}
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+
+class Sampled:
+    """Samples of a run, quantised to bytes as if they had been saved as PNG."""
+
+    def __init__(self, run: Run, n: int, seed: int) -> None:
+        run.require("sample")
+        self.run, self.n, self.seed = run, n, seed
+        self.name = str(run.path)
+        self.shape = run.spec.shape
+        self.facts: dict[str, Any] = {
+            "kind": "run",
+            "step": run.step,
+            "weights": run.weights,
+            "precision": run.precision,
+        }
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Draw as many as are needed at a time; sample i is the same whatever the batch size."""
+        for first in range(0, self.n, size):
+            count = min(size, self.n - first)
+            drawn = self.run.sample(count, self.seed, batch_size=size, first=first)
+            yield to_bytes(drawn) if self.run.spec.kind == "image" else drawn
+
+
+class Examples:
+    """Rows of a data set: all, or ``n`` chosen by seed; files in the order of their names."""
+
+    def __init__(self, dataset: Dataset, n: int, seed: int, name: str, role: str) -> None:
+        self.dataset, self.name = dataset, name
+        self.shape = dataset.spec.shape
+        # By file name, the order of other tools: the splits of the Inception score depend on it.
+        names = dataset.names or []
+        order = torch.tensor(sorted(range(len(names)), key=names.__getitem__), dtype=torch.long)
+        rows = chosen_rows(len(dataset), n, seed, role)
+        self.rows = order[rows] if names else rows
+        self.facts: dict[str, Any] = {
+            "kind": "data",
+            "split": dataset.split,
+            "fingerprint": dataset.fingerprint,
+            "shape": list(self.shape),
+            "crop": dataset.crop,
+            "binarise": dataset.binarise,
+        }
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """The chosen rows."""
+        for rows in self.rows.split(size):
+            images = self.dataset.images(rows)
+            if self.dataset.binarise == "threshold":
+                images = (images >= 128).to(torch.uint8) * 255
+            yield images
+
+
+def is_run(text: str | Path) -> bool:
+    """Whether a text addresses a run directory."""
+    path, _ = split_address(text)
+    return RunDirectory(path).exists()
+
+
+def open_examples(
+    text: str,
+    run: Run | None = None,
+    *,
+    default_split: Split | None = None,
+    draws: bool = True,
+    download: bool = False,
+    strict: bool = False,
+) -> Dataset:
+    """Open a data SPEC for measuring, prepared as ``run`` prepared its own data.
+
+    A folder, archive or npz is taken whole unless the SPEC names a split: what the user points at
+    is what is measured. Named sets keep their own default, the training part.
+
+    Args:
+        text: the SPEC.
+        run: decides size, crop, held-out share and binarisation; None leaves pictures as they are.
+        default_split: the part to take where the SPEC names none.
+        draws: turn dynamic binarisation into one draw, with seed 0.
+        download: let torchvision download a named data set.
+        strict: refuse data with any broken file.
+    """
+    source = parse_spec(text)
+    split = source.split or default_split or ("all" if source.kind == "path" else None)
+    if run is None:
+        return open_dataset(text, split=split, download=download, strict=strict)
+    prepared = run.config.data
+    size: int | Literal["native"] = prepared.size
+    if run.spec.kind == "image" and run.spec.shape[1] == run.spec.shape[2]:
+        size = run.spec.shape[1]  # a native run is compared with data of its own size, too
+    binarise = prepared.binarise
+    return open_dataset(
+        text,
+        size=size,
+        split=split,
+        crop=prepared.crop,
+        holdout=prepared.holdout,
+        binarise="fixed" if draws and binarise == "dynamic" else binarise,
+        download=download,
+        strict=strict,
+    )
+
+
+def chosen_rows(length: int, n: int, seed: int, role: str) -> Tensor:
+    """Row numbers, ascending: all, or ``n`` chosen by seed."""
+    if n >= length:
+        return torch.arange(length)
+    return RandomStream(seed, "evaluate", role).permutation(length)[:n].sort().values
+
+
+def has_stored(text: str | Path, *, alone: bool) -> bool:
+    """Whether an npz holds features or probabilities (``alone``: and neither images nor points)."""
+    names = set(stored.arrays_in(Path(text)))
+    return bool(names & set(stored.NAMES)) and not (alone and names & {"images", "points"})
