@@ -48,15 +48,7 @@ def adam(
     schedule: SchedulePart = default("schedule", "constant"),
 ) -> Rule:
     """Adam (Kingma & Ba 2015)."""
-    optimiser = torch.optim.Adam(
-        parameters,
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        weight_decay=weight_decay,
-        fused=_fused(parameters),
-    )
-    return _Rule(optimiser, lr, schedule)
+    return _adam(torch.optim.Adam, parameters, lr, betas, eps, weight_decay, schedule)
 
 
 @register("optimiser", "adamw")
@@ -70,13 +62,21 @@ def adamw(
     schedule: SchedulePart = default("schedule", "constant"),
 ) -> Rule:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019)."""
-    optimiser = torch.optim.AdamW(
-        parameters,
-        lr=lr,
-        betas=betas,
-        eps=eps,
-        weight_decay=weight_decay,
-        fused=_fused(parameters),
+    return _adam(torch.optim.AdamW, parameters, lr, betas, eps, weight_decay, schedule)
+
+
+def _adam(
+    kind: type[torch.optim.Adam],
+    parameters: Sequence[nn.Parameter],
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    schedule: Callable[[], Schedule],
+) -> Rule:
+    fused = _fused(parameters)
+    optimiser = kind(
+        parameters, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused
     )
     return _Rule(optimiser, lr, schedule)
 

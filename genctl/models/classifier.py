@@ -50,7 +50,8 @@ class Classifier(GenerativeModel):
             correct = (logits.argmax(1) == labels).sum() / known
             return self.cross_entropy(logits, labels).sum() / known, {"accuracy": correct.detach()}
 
-        return update("classifier", classifier_loss, next(batches))
+        update("classifier", classifier_loss, next(batches))
+        return {}
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """``(N, classes)``, ``(N,)`` → ``(N,)`` nats; 0 where the label is −1, unknown."""

@@ -68,7 +68,8 @@ class MaximumLikelihoodModel(GenerativeModel):
 
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
         """One step of maximum likelihood on one batch."""
-        return update("density", lambda batch: self.loss(batch, update.rng), next(batches))
+        update("density", lambda batch: self.loss(batch, update.rng), next(batches))
+        return {}
 
     def loss(self, batch: Batch, rng: RandomStream) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean of −log p(x) over the batch, in nats, and the same in bits per dimension."""

@@ -1,0 +1,69 @@
+"""Number formats and compilation change how fast a run is, not what it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
+from shrinking import small
+
+from genctl.engine import precision
+from genctl.engine.compilation import compile_networks
+from genctl.engine.construction import begin, build
+from genctl.engine.fit import complete, fit, open_data
+from genctl.engine.run import open_run
+
+LENGTH = {"train__steps": 5}
+
+
+def losses(run):
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return torch.tensor([[v for k, v in row.items() if k.startswith("loss/")] for row in rows])
+
+
+@pytest.mark.parametrize("preset", ["quickstart", "vae", "pixelcnn"])
+def test_bf16_follows_fp32(preset, tmp_path, device):
+    for name in ("fp32", "bf16"):
+        config = small(preset, train__precision=name, **LENGTH)
+        fit(config, None, tmp_path / name, device=device)
+    exact, rounded = losses(tmp_path / "fp32"), losses(tmp_path / "bf16")
+    assert torch.allclose(exact, rounded, rtol=0.05)
+    assert not torch.equal(exact, rounded), "bf16 was not used"
+    weights = open_run(tmp_path / "bf16").model.state_dict().values()
+    assert all(w.dtype != torch.bfloat16 for w in weights), "weights stay in float32"
+
+
+def test_the_resolved_precision_is_recorded(tmp_path):
+    fit(small("vae", train__precision="auto"), None, tmp_path / "run", device="cpu")
+    assert open_run(tmp_path / "run", "cpu").config.train.precision in ("fp32", "bf16")
+
+
+def test_unknown_precision_is_refused():
+    with pytest.raises(ValueError, match="fp16"):
+        precision.pick_precision("fp16", torch.device("cpu"))
+
+
+def test_compiled_networks_train_alike():
+    """The eager backend runs dynamo's capture, in training and frozen calls, without a compiler."""
+    seen = []
+    for compiled in (False, True):
+        config = small("quickstart", **LENGTH)
+        data = open_data(config, None)
+        config = complete(config, data, None, torch.device("cpu"))
+        training = build(config, data, torch.device("cpu"))
+        if compiled:
+            assert compile_networks(training.model, "eager") == ["discriminator", "generator"]
+        begin(training, None)
+        for step in (1, 2):
+            training.update.begin_step(step, True)
+            training.model.training_step(training.loader, training.update)
+        seen.append(training.update.window.read())
+        assert not any("_orig_mod" in key for key in training.model.state_dict())
+    assert seen[0].keys() == seen[1].keys()
+    for key, value in seen[0].items():
+        assert seen[1][key] == pytest.approx(value, rel=1e-4), key
