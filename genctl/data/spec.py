@@ -47,6 +47,13 @@ class DataSource:
     options: Mapping[str, float] = field(default_factory=dict)
     split: Split | None = None
 
+    def anywhere(self) -> str:
+        """The SPEC with its path made absolute, so that a run can go on from another folder."""
+        if self.path is None:
+            return self.text
+        scheme = "" if self.kind == "path" else f"{self.kind}:"
+        return f"{scheme}{self.path.absolute()}" + (f"@{self.split}" if self.split else "")
+
 
 def parse_spec(text: str) -> DataSource:
     """Read a SPEC.

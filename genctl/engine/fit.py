@@ -10,6 +10,7 @@ import torch
 from genctl.config.load import with_overrides
 from genctl.config.schema import Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
+from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, precision
 from genctl.engine.compilation import compile_networks
 from genctl.engine.construction import begin, build, take_up
@@ -140,8 +141,9 @@ def complete(
             "give the same data, or start a new run with --init",
         )
     changes = {"train.precision": precision.pick_precision(config.train.precision, device)}
+    spec = spec or config.data.spec
     if spec is not None:
-        changes["data.spec"] = spec
+        changes["data.spec"] = parse_spec(spec).anywhere()
     return with_overrides(config, changes).model_copy(update={"found": found})
 
 

@@ -272,6 +272,16 @@ def test_sample_forms(trained, tmp_path, capsys):
     assert run("sample", trained, "--class", "3") == 2
 
 
+def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
+    """The data's place is kept absolute."""
+    np.savez(tmp_path / "mine.npz", images=np.random.default_rng(0).integers(0, 255, (70, 8, 8, 1), np.uint8))
+    monkeypatch.chdir(tmp_path)
+    assert train(tmp_path / "run", "--data", "mine.npz", steps=2) == 0
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert run("train", "--resume", tmp_path / "run", "--steps", 3, "--quiet") == 0
+
+
 def test_sampling_needs_no_data_and_no_original_place(trained, tmp_path):
     moved = tmp_path / "elsewhere" / "with spaces – und Umlaute"
     moved.parent.mkdir()
