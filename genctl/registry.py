@@ -65,7 +65,7 @@ class PartDefault:
 
 
 def default(slot: str, kind: str, **keywords: Any) -> Any:
-    """What a part parameter is when nothing is said: ``= default("prior", "gaussian")``."""
+    """The part that stands in when a configuration names none; callable like any factory."""
     return PartDefault(slot, {"kind": kind, **keywords})
 
 

@@ -11,7 +11,8 @@ def compile_networks(model: GenerativeModel, backend: str = "inductor") -> list[
     """Compile every network that a player trains, in place, keeping its parameter names.
 
     Shapes are fixed (``dynamic=False``): a discriminator is called with and without gradients,
-    which would otherwise be taken for a change of shape. Code that cannot be compiled runs as it is.
+    which would otherwise be taken for a change of shape. Code that cannot be compiled runs as
+    it is.
 
     Returns:
         The names of the compiled sub-modules.

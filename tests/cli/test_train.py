@@ -274,7 +274,10 @@ def test_sample_forms(trained, tmp_path, capsys):
 
 def test_a_run_goes_on_from_another_folder(tmp_path, monkeypatch):
     """The data's place is kept absolute."""
-    np.savez(tmp_path / "mine.npz", images=np.random.default_rng(0).integers(0, 255, (70, 8, 8, 1), np.uint8))
+    np.savez(
+        tmp_path / "mine.npz",
+        images=np.random.default_rng(0).integers(0, 255, (70, 8, 8, 1), np.uint8),
+    )
     monkeypatch.chdir(tmp_path)
     assert train(tmp_path / "run", "--data", "mine.npz", steps=2) == 0
     (tmp_path / "other").mkdir()
