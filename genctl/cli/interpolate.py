@@ -50,20 +50,20 @@ def interpolate(
         raise UsageError(f"--rows {rows}", "--from and --to make one walk", "leave --rows out")
 
     from genctl.engine.run import open_run
-    from genctl.report.walks import check_out, walk_run, write_walk
+    from genctl.report.walks import check_out, read_ends, write_walk
 
     if out is not None:
         check_out(out)
     opened = open_run(run, device, raw_weights=raw_weights, precision_name=precision)
     out = out or opened.path / "samples" / f"walk-{seed}-step-{opened.step:08d}.png"
-    between = None if start is None or end is None else (start, end)
-    frames = walk_run(
-        opened,
+    opened.require("interpolate")
+    ends = None if start is None or end is None else read_ends(opened, (start, end))
+    frames = opened.interpolate(
         steps=steps,
         rows=rows or ROWS,
         seed=seed,
         kind=None if slerp is None else ("slerp" if slerp else "lerp"),
-        between=between,
+        ends=ends,
         batch_size=batch_size,
     )
     write_walk(out, frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from genctl.engine.construction import build_model, read_checkpoint
 from genctl.engine.device import pick_device
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.errors import CapabilityError, DataError, UsageError
+from genctl.latent.interpolation import WalkKind, kind_for, walk
 from genctl.randomness import RandomStream
 from genctl.types import Batch, DataSpec, Likelihood
 
@@ -62,7 +64,7 @@ class Run:
             able = ", ".join(presets_that_can(capability)[:6]) or "none yet"
             raise CapabilityError(
                 str(self.path),
-                f"a {self.config.model['kind']} model cannot {capability.replace('_', ' ')}; "
+                f"its model, {self.config.model['kind']}, cannot {capability.replace('_', ' ')}; "
                 f"it can {', '.join(capabilities(self.model)) or 'only be trained'}",
                 f"presets that can: {able}",
             )
@@ -100,6 +102,49 @@ class Run:
                 drawn = self.model.sample(size, rng, part)  # type: ignore[operator]
             parts.append(drawn.float().cpu()[max(0, first - start) : first + n - start])
         return torch.cat(parts) if parts else torch.empty(0, *self.spec.shape)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        steps: int = 10,
+        rows: int = 6,
+        seed: int = 0,
+        kind: WalkKind | None = None,
+        ends: Tensor | None = None,
+        batch_size: int | None = None,
+    ) -> Tensor:
+        """Decode evenly spaced latents between pairs of ends.
+
+        Args:
+            steps: frames of a walk, both ends included.
+            rows: walks, between independent draws of the prior.
+            seed: of the draws.
+            kind: ``slerp`` or ``lerp``; by default what suits the model's prior.
+            ends: instead of draws, two examples ``(2, *shape)`` to walk between, by the encoder.
+            batch_size: latents decoded at a time.
+
+        Returns:
+            ``(rows, steps, *shape)`` on the CPU, images in [−1, 1].
+
+        Raises:
+            CapabilityError: the model has no latent space, or no encoder for ``ends``.
+        """
+        self.require("interpolate")
+        model: Any = self.model
+        with precision.autocast(self.device, self.precision):
+            if ends is not None:
+                self.require("encode")
+                a, b = model.encode(ends.to(self.device)).float().split(1)
+            else:
+                streams = [self.stream(seed, "interpolate", end) for end in ("from", "to")]
+                a, b = (model.sample_latent(rows, stream) for stream in streams)
+            kind = kind or kind_for(getattr(getattr(model, "prior", None), "geometry", None))
+            latents = walk(a.flatten(1), b.flatten(1), steps, kind).flatten(0, 1)
+            parts = [
+                model.decode(part.unflatten(1, a.shape[1:])).float().cpu()
+                for part in latents.split(batch_size or SAMPLE_BATCH)
+            ]
+        return torch.cat(parts).unflatten(0, (len(a), steps))
 
     @torch.no_grad()
     def log_likelihood(self, batch: Batch, seed: int = 0, first: int = 0) -> Likelihood:

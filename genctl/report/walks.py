@@ -12,63 +12,22 @@ from torch import Tensor
 from genctl.data.decode import BrokenImageError, decode
 from genctl.data.pictures import grid, require_video, scatter, tile_scale, write_frames, write_png
 from genctl.data.ranges import from_bytes, from_levels, to_bytes, to_levels
-from genctl.engine import precision
-from genctl.engine.run import SAMPLE_BATCH, Run
+from genctl.engine.run import Run
 from genctl.errors import DataError, UsageError
-from genctl.latent.interpolation import WalkKind, kind_for, walk
 from genctl.types import DataSpec
 
 SUFFIXES = (".png", ".gif", ".mp4")
 
 
-@torch.no_grad()
-def walk_run(
-    run: Run,
-    *,
-    steps: int = 10,
-    rows: int = 6,
-    seed: int = 0,
-    kind: WalkKind | None = None,
-    between: tuple[Path, Path] | None = None,
-    batch_size: int | None = None,
-) -> Tensor:
-    """Decode evenly spaced latents between pairs of ends.
-
-    Args:
-        run: an open run whose model has a latent space.
-        steps: frames of a walk, both ends included.
-        rows: walks, between independent draws of the prior; 1 when ``between`` is given.
-        seed: of the ends.
-        kind: ``slerp`` or ``lerp``; by default what suits the model's prior.
-        between: two pictures to walk between, through the model's encoder.
-        batch_size: latents decoded at a time.
-
-    Returns:
-        ``(rows, steps, *shape)`` on the CPU, images in [−1, 1].
+def read_ends(run: Run, between: tuple[Path, Path]) -> Tensor:
+    """Two pictures to walk between, ``(2, C, H, W)`` in [−1, 1].
 
     Raises:
-        CapabilityError: the model has no latent space, or no encoder for ``between``.
-        DataError: an end cannot be read.
+        CapabilityError: the run's model has no encoder.
+        DataError: one cannot be read.
     """
-    run.require("interpolate")
-    if between is not None:
-        run.require("encode")
-        ends = torch.stack([read_picture(path, run.spec) for path in between]).to(run.device)
-        with precision.autocast(run.device, run.precision):
-            a, b = run.model.encode(ends).float().split(1)  # type: ignore[operator]
-    else:
-        a, b = (
-            run.model.sample_latent(rows, run.stream(seed, "interpolate", end))  # type: ignore[operator]
-            for end in ("from", "to")
-        )
-    shape = a.shape[1:]
-    kind = kind or kind_for(getattr(getattr(run.model, "prior", None), "geometry", None))
-    latents = walk(a.flatten(1), b.flatten(1), steps, kind).flatten(0, 1).unflatten(1, shape)
-    parts = []
-    for part in latents.split(batch_size or SAMPLE_BATCH):
-        with precision.autocast(run.device, run.precision):
-            parts.append(run.model.decode(part).float().cpu())  # type: ignore[operator]
-    return torch.cat(parts).unflatten(0, (len(a), steps))
+    run.require("encode")
+    return torch.stack([read_picture(path, run.spec) for path in between])
 
 
 def write_walk(out: Path, frames: Tensor, milliseconds: int = 100) -> None:

@@ -15,7 +15,7 @@ from genctl.cli.main import main
 from genctl.data.ranges import to_bytes
 from genctl.engine.run import open_run
 from genctl.latent.interpolation import lerp, slerp
-from genctl.report.walks import read_picture, walk_run, write_walk
+from genctl.report.walks import read_picture, write_walk
 from genctl.types import DataSpec
 
 QUICK = ["--set", "log.preview_every=0", "--device", "cpu", "--precision", "fp32", "--quiet"]
@@ -92,7 +92,7 @@ def test_both_ends_are_the_decoded_ends_and_the_middle_the_walk(runs) -> None:
             for e in ("from", "to")
         )
         for kind, way in (("slerp", slerp), ("lerp", lerp)):
-            frames = walk_run(opened, steps=9, rows=4, seed=7, kind=kind)
+            frames = opened.interpolate(steps=9, rows=4, seed=7, kind=kind)
             assert frames.shape == (4, 9, 1, 8, 8)
             for i, t in ((0, 0.0), (8, 1.0), (3, 3 / 8)):
                 assert torch.allclose(frames[:, i], opened.model.decode(way(a, b, t)), atol=1e-5)
@@ -101,10 +101,10 @@ def test_both_ends_are_the_decoded_ends_and_the_middle_the_walk(runs) -> None:
 def test_the_prior_chooses_the_walk(runs) -> None:
     opened = open_run(runs / "quickstart", "cpu")
     natural = {"sphere": "slerp", "flat": "lerp"}[opened.model.prior.geometry]
-    chosen = walk_run(opened, steps=5, rows=2)
-    assert torch.equal(chosen, walk_run(opened, steps=5, rows=2, kind=natural))
+    chosen = opened.interpolate(steps=5, rows=2)
+    assert torch.equal(chosen, opened.interpolate(steps=5, rows=2, kind=natural))
     other = "lerp" if natural == "slerp" else "slerp"
-    assert not torch.equal(chosen, walk_run(opened, steps=5, rows=2, kind=other))
+    assert not torch.equal(chosen, opened.interpolate(steps=5, rows=2, kind=other))
 
 
 def test_same_seed_same_walk_whatever_the_batch_size(runs, tmp_path, capsys) -> None:
@@ -114,8 +114,8 @@ def test_same_seed_same_walk_whatever_the_batch_size(runs, tmp_path, capsys) -> 
     a, b, c = (np.asarray(Image.open(tmp_path / f"{name}.png")).astype(int) for name in "abc")
     assert abs(a - b).max() <= 1
     assert abs(a - c).max() > 1
-    fewer = walk_run(open_run(runs / "quickstart", "cpu"), steps=4, rows=2)
-    more = walk_run(open_run(runs / "quickstart", "cpu"), steps=4, rows=5)
+    fewer = open_run(runs / "quickstart", "cpu").interpolate(steps=4, rows=2)
+    more = open_run(runs / "quickstart", "cpu").interpolate(steps=4, rows=5)
     assert torch.allclose(fewer, more[:2], atol=1e-5)
 
 
