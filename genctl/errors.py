@@ -82,3 +82,16 @@ class NonFiniteError(GenctlError):
 
     exit_code = 6
     name = "nonfinite"
+
+
+class OutOfMemoryError(GenctlError):
+    """The machine or the device has not enough memory."""
+
+    name = "memory"
+
+
+class StoppedError(GenctlError):
+    """Ctrl-C outside a training, where there is nothing to save."""
+
+    exit_code = 130
+    name = "interrupted"

@@ -226,6 +226,9 @@ def validate(
     try:
         # JSON mode: strict about types, and lists may still fill tuples.
         text = json.dumps(dict(values), default=str)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {}, [f"{path or 'configuration'}: not plain values: {error}"]
+    try:
         return schema.model_validate_json(text).model_dump(mode="json"), []
     except pydantic.ValidationError as error:
         problems = []
@@ -263,6 +266,9 @@ def _resolve_part(parameter: Parameter, value: Any, path: str) -> tuple[Any, lis
     if value is None:
         return None, [] if parameter.optional else [f"{path}: may not be null"]
     if not parameter.many:
+        base = parameter.default.node if isinstance(parameter.default, PartDefault) else {}
+        if base and isinstance(value, Mapping) and value.get("kind", base["kind"]) == base["kind"]:
+            value = {**base, **value}  # a key of the default part, changed alone
         return resolve(parameter.slot, value, path)
     if not isinstance(value, Sequence) or isinstance(value, str):
         return [], [f"{path}: expected a list of {{kind: …}}, found {value!r}"]

@@ -10,8 +10,8 @@ import typer
 
 from genctl import __version__
 from genctl.cli import data, doctor, evaluate, inspect_curves, interpolate, presets, sample, train
-from genctl.cli.output import note, report_error
-from genctl.errors import GenctlError, UsageError
+from genctl.cli.output import report_error
+from genctl.errors import GenctlError, OutOfMemoryError, StoppedError, UsageError
 
 EPILOG = """Exit codes: 0 done · 1 failed · 2 bad usage or configuration · 3 a --require gate was
 not met · 4 bad or missing data · 5 missing capability, extra or weights · 6 non-finite numbers
@@ -76,8 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(UsageError(command, reason, f"{command} --help"), json_output)
         return 2
     except (typer.Abort, KeyboardInterrupt):
-        note("interrupted")
+        report_error(StoppedError("genctl", "interrupted"), json_output)
         return 130
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        short = OutOfMemoryError("memory", "not enough", "lower train.batch_size or --batch-size")
+        report_error(short, json_output)
+        return 1
     except typer.Exit as error:
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
@@ -89,6 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             GenctlError(thing, error.strerror or str(error), _os_remedy(error)), json_output
         )
         return 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def _os_remedy(error: OSError) -> str:

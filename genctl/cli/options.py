@@ -9,7 +9,7 @@ import typer
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.", metavar="DEVICE")]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", help="auto, fp32, tf32 or bf16; default: the run's or preset's."),
+    typer.Option("--precision", help="auto, fp32, tf32 or bf16; fp32 outside training."),
 ]
 BatchSize = Annotated[
     int | None,

@@ -12,7 +12,7 @@ from genctl.errors import ConfigError, GenctlError
 
 def emit(payload: dict[str, Any], json_output: bool, text: str) -> None:
     """Print a command's result: exactly one JSON object with ``--json``, else the text."""
-    print(json.dumps(_finite(payload), ensure_ascii=False) if json_output else text, flush=True)
+    print(json.dumps(_finite(payload)) if json_output else text, flush=True)
 
 
 def note(text: str) -> None:
@@ -23,7 +23,7 @@ def note(text: str) -> None:
 def report_error(error: GenctlError, json_output: bool) -> None:
     """The thing, the reason, the remedy: one to three lines, and one for each further problem."""
     if json_output:
-        print(json.dumps({"error": error.as_dict()}, ensure_ascii=False), flush=True)
+        print(json.dumps({"error": error.as_dict()}), flush=True)
         return
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         note(f"error: {error.thing}: {len(error.problems)} problems")

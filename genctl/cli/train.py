@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from genctl import started
 from genctl.cli import options
 from genctl.cli.output import emit, note
-from genctl.errors import ConfigError, UsageError
+from genctl.errors import ConfigError, GenctlError, UsageError
 
 if TYPE_CHECKING:
     from genctl.config.schema import RunConfig
@@ -68,14 +69,19 @@ def train(
     json_output: options.Json = False,
 ) -> int:
     """Train a preset on your images, with sample grids as it goes."""
-    changes = _changes(overrides, steps, seed, batch_size, precision, compile_)
+    if resume is not None and (out is not None or init is not None):
+        flag = "--out" if out is not None else "--init"
+        raise UsageError(flag, f"--resume {resume} goes on where it is", f"leave {flag} out")
+    if deterministic:  # cuBLAS reads this when CUDA starts
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    changes = _changes(overrides, steps, seed, batch_size, precision, compile_, deterministic)
     if resume_or_start:
         if out is None:
             raise UsageError("--resume-or-start", "needs --out RUN", "--out runs/NAME")
         resume = str(out) if (out / "config.yaml").exists() else resume
     if resume is None and preset is None:
         raise UsageError("train", "nothing to train", "--preset NAME, or --resume RUN")
-    budget = _budget(max_time)
+    _budget(max_time)  # a mistake in it is found before any work
 
     from genctl.engine.run_directory import RunDirectory, next_free, split_address
 
@@ -97,13 +103,10 @@ def train(
         emit(_finished_payload(out, config), json_output, text)
         return 0
 
-    import torch
-
     from genctl.engine.fit import fit
     from genctl.engine.loop import require_finite
     from genctl.engine.progress import reporter
 
-    torch.use_deterministic_algorithms(deterministic)
     result = fit(
         config,
         data,
@@ -111,7 +114,7 @@ def train(
         device=device,
         resume=at,
         init=init,
-        max_seconds=budget,
+        max_seconds=_budget(max_time),
         download=download,
         strict_data=strict_data,
         report=reporter(quiet),
@@ -134,7 +137,8 @@ def train(
         scores = _scores(result.run, config, device, quiet)
         payload["metrics"] = scores
         listed = ", ".join(f"{name} {value}" for name, value in _brief(scores).items())
-        text = f"{listed} ({config.evaluate.features} features)\n{text}"
+        if listed:
+            text = f"{listed} ({config.evaluate.features} features)\n{text}"
     emit(payload, json_output, text)
     return 130 if result.stopped_by == "signal" else 0
 
@@ -146,6 +150,7 @@ def _changes(
     batch_size: int | None,
     precision: str | None,
     compile_: bool | None,
+    deterministic: bool,
 ) -> list[str]:
     """``--set`` first, then the dedicated options, which win."""
     dedicated = {
@@ -154,6 +159,7 @@ def _changes(
         "train.batch_size": batch_size,
         "train.precision": precision,
         "train.compile": None if compile_ is None else str(compile_).lower(),
+        "train.deterministic": "true" if deterministic else None,
     }
     return [
         *(overrides or []),
@@ -179,6 +185,7 @@ def _resumed(
     """The run's own configuration with the free keys changed; any other difference is refused."""
     from genctl.config.load import differences, load_config, with_overrides
 
+    changes = [text for text in changes if text != "train.precision=auto"]  # already resolved
     wanted = with_overrides(old, changes)
     if preset is not None:
         found = {"found": old.found, "about": old.about}
@@ -208,6 +215,7 @@ def _finished(out: Path, config: RunConfig) -> bool:
 
 def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
     from genctl.engine.construction import read_checkpoint
+    from genctl.engine.log import MetricsFile
 
     found = read_checkpoint(out)
     return {
@@ -216,7 +224,7 @@ def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
         "images": found.state["images"],
         "seconds": round(found.state["seconds"], 3),
         "stopped_by": "steps",
-        "last": {},
+        "last": MetricsFile(out / "metrics.jsonl").last(),
     }
 
 
@@ -263,14 +271,18 @@ def _scores(run: Path, config: RunConfig, device: str, quiet: bool) -> dict[str,
     """The measures the preset asks for when training is done."""
     from genctl.report.evaluate import evaluate
 
-    report = evaluate(
-        run,
-        config.data.spec,
-        config.evaluate.measures,
-        features=config.evaluate.features,
-        device=device,
-        report=None if quiet else note,
-    )
+    try:
+        report = evaluate(
+            run,
+            config.data.spec,
+            config.evaluate.measures,
+            features=config.evaluate.features,
+            device=device,
+            report=None if quiet else note,
+        )
+    except GenctlError as error:  # the training is done and kept; its score can be taken again
+        note(f"warning: no score: {error}; {error.remedy}")
+        return {}
     metrics: dict[str, Any] = report["metrics"]
     return metrics
 

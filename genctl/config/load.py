@@ -45,6 +45,9 @@ def validate(node: Mapping[str, Any], source: str, *, name: str | None = None) -
         ConfigError: with every problem found.
     """
     node = {"preset": name, **node} if name else dict(node)
+    strange = _strange_keys(node)
+    if strange:
+        raise ConfigError(source, strange)
     model, problems = registry.resolve("model", node.get("model", {}), "model")
     optim: dict[str, Any] = {}
     players = node.get("optim") or {}
@@ -111,6 +114,26 @@ def flatten(node: Any, path: str = "") -> dict[str, Any]:
     for key, value in items:
         flat |= flatten(value, f"{path}.{key}" if path else key)
     return flat
+
+
+def _strange_keys(node: Any, path: str = "", depth: int = 0) -> list[str]:
+    """Keys that are not text, and nesting without end (a YAML alias to itself)."""
+    if depth > 20:
+        return [f"{path}: nested too deeply"]
+    if isinstance(node, Mapping):
+        items = [(str(key), key, value) for key, value in node.items()]
+    elif isinstance(node, list):
+        items = [(str(i), str(i), value) for i, value in enumerate(node)]
+    else:
+        return []
+    found = []
+    for name, key, value in items:
+        where = f"{path}.{name}" if path else name
+        if not isinstance(key, str):
+            found.append(f"{where}: a key must be text, found {key!r}")
+        else:
+            found += _strange_keys(value, where, depth + 1)
+    return found
 
 
 def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -57,6 +57,7 @@ class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     compile: bool = False
+    deterministic: bool = False  # only deterministic kernels; slower on a GPU
     clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player
     checkpoint_every: Annotated[int | str, AfterValidator(_checked_time)] = "5m"
     keep: Annotated[int, Field(ge=0)] = 3  # checkpoints kept; 0 keeps all
@@ -71,12 +72,10 @@ class EmaConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Scores during training; off by default."""
+    """Scores when training is done; off by default."""
 
-    every: Annotated[int, Field(ge=1)] | None = None
-    measures: list[str] = []  # taken when training is done; with ``every``, also on the way
+    measures: list[Literal["fid", "is", "kid", "nll", "accuracy"]] = []
     features: str = "pixels"  # inception, pixels, or a classifier's run
-    best: str | None = None
 
 
 class LogConfig(Section):

@@ -152,9 +152,9 @@ def locate(folder: Path, at: str | None = None) -> Path:
         raise DataError(
             f"{folder.parent}@best",
             "no best checkpoint: none was chosen by a named measure",
-            "set evaluate.best, or name a step",
+            "name a step",
         )
-    if str(at).isdigit() and int(str(at)) in known:
+    if re.fullmatch(r"[0-9]+", str(at)) and int(str(at)) in known:
         return folder / f"step-{int(str(at)):08d}"
     listed = ", ".join(map(str, known))
     raise DataError(f"{folder.parent}@{at}", f"no such step; it has {listed}", "name one of these")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genctl import registry
 from genctl.config.schema import RunConfig
@@ -26,6 +27,7 @@ from genctl.randomness import RandomStream, seed_of
 def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training:
     """Model, loader, averages and optimisers, seeded, before any step."""
     precision.configure(config.train.precision)
+    torch.use_deterministic_algorithms(config.train.deterministic)
     seed = config.train.seed
     torch.manual_seed(seed_of(seed, "global"))
     random.seed(seed)
@@ -86,7 +88,9 @@ def begin(training: Training, init: str | Path | None) -> None:
             model.initialise(training.loader, rng)
         training.loader.position = 0
     distributed.broadcast(model)
-    training.average.load_state({key: value.clone() for key, value in model.state_dict().items()})
+    training.average.load_state(
+        {k: v.clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
+    )
 
 
 def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 
 from genctl.errors import UsageError
@@ -20,12 +22,15 @@ def pick_device(name: str = "auto") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, present in available.items() if present))
-    kind = name.split(":")[0]
-    if kind not in available:
+    kind, _, index = name.partition(":")
+    if kind not in available or not re.fullmatch(r"\d{0,3}", index):
         raise UsageError(f"--device {name}", "unknown device", "auto, cpu, cuda or mps")
     if not available[kind]:
         present = ", ".join(kind for kind, there in available.items() if there)
         raise UsageError(
             f"--device {name}", f"this machine has no {kind}; it has {present}", "--device auto"
         )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise UsageError(f"--device {name}", f"this machine has {count} of them", "--device cuda")
     return torch.device(name)

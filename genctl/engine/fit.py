@@ -70,17 +70,20 @@ def fit(
             report.note(f"warning: {warning}")
         config = complete(config, dataset, data if isinstance(data, str) else None, where)
         training = build(config, dataset, where)
-        if resume is None:
-            directory.create(config)
-            lock = lock or directory.lock()
+        metrics = MetricsFile(directory.metrics_file)
+        for text in training.loader.notes:
+            report.note(text)
         if config.train.compile:
             report.note(f"torch.compile: {', '.join(compile_networks(training.model))}")
-        metrics = MetricsFile(directory.metrics_file)
         if resume is not None and checkpoint.steps(directory.checkpoints):
             take_up(training, directory, metrics, resume)
+            directory.write_config(config)
             report.note(f"going on from step {training.step}")
         else:
             begin(training, init)
+            if resume is None:
+                directory.create(config)
+                lock = lock or directory.lock()
             checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
         report.note(f"{describe(config, where)}; {dataset.source}")
         return run_loop(training, directory, metrics, report, deadline)

@@ -26,10 +26,13 @@ class Window:
         self.gauges = frozenset(gauges)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.ordinary: set[str] = set()  # keys that come at every step, not only at log rows
 
     @torch.no_grad()
-    def add(self, metrics: Mapping[str, Tensor]) -> None:
-        """Take scalar tensors into the window."""
+    def add(self, metrics: Mapping[str, Tensor], logging: bool = False) -> None:
+        """Take scalar tensors into the window; ``logging`` says that this step writes a row."""
+        if not logging:
+            self.ordinary.update(metrics)
         for key, value in metrics.items():
             value = value.detach().float()
             if key in self.gauges or key not in self.sums:
@@ -51,6 +54,12 @@ class Window:
         """Begin a new window."""
         self.sums, self.counts = {}, {}
 
+    def drop_extras(self) -> None:
+        """Forget what was measured only because a row was due, as if none had been."""
+        if self.ordinary:
+            for key in self.sums.keys() - self.ordinary:
+                del self.sums[key], self.counts[key]
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """What a checkpoint must hold, so that a resumed run logs the same means."""
         return dict(self.sums), dict(self.counts)
@@ -59,6 +68,10 @@ class Window:
         """Restore what ``state`` returned, in the order the keys were first logged."""
         self.sums = {key: sums[key] for key in counts}
         self.counts = dict(counts)
+
+    def seen(self) -> list[str]:
+        """The ordinary keys, for the checkpoint."""
+        return sorted(self.ordinary)
 
 
 class MetricsFile:
@@ -76,6 +89,14 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
             file.flush()
+
+    def last(self) -> dict[str, Any]:
+        """The newest complete row, empty when there is none."""
+        if not self.path.exists():
+            return {}
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        whole = [line for line in lines if _step_of(line) is not None]
+        return dict(json.loads(whole[-1])) if whole else {}
 
     def cut(self, step: int, drop: int | None = None) -> None:
         """Keep the rows up to ``step``; a torn last line and the row of step ``drop`` go."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from genctl.config.schema import seconds_of
 from genctl.engine import checkpoint, distributed, signals
@@ -49,7 +50,7 @@ def run_loop(
     began = time.monotonic()
     cadence = config.train.checkpoint_every
     last_save, last_row_at, images_at = began, began, training.loader.images
-    saved_step, row = training.step, {}
+    saved_step = training.step
     stopped_by, trouble = "steps", ""
 
     def seconds() -> float:
@@ -71,7 +72,7 @@ def run_loop(
             step = training.step + 1
             logging = step == 1 or step % every == 0 or step == steps
             update.begin_step(step, logging)
-            update.window.add(model.training_step(training.loader, update))
+            update.window.add(model.training_step(training.loader, update), logging)
             training.step = step
             report.advance(step)
             if logging:
@@ -81,10 +82,11 @@ def run_loop(
                 rate = (training.loader.images - images_at) / max(1e-9, now - last_row_at)
                 report.row(row, rate)
                 last_row_at, images_at = now, training.loader.images
-                _observe(training, row)
                 if step == 1 or step % every == 0:
+                    _observe(training, row)
                     update.window.clear()
-                else:  # a last row between two intervals; going on must not lose its window
+                else:  # a last row between two intervals: going on must be as if it had not been
+                    update.window.drop_extras()
                     training.final_row = step
             due = (
                 step % cadence == 0
@@ -106,9 +108,8 @@ def run_loop(
             stopped_by = "nonfinite"
         else:
             save()
-    return FitResult(
-        directory.path, training.step, training.loader.images, seconds(), stopped_by, row
-    )
+    images = training.loader.images
+    return FitResult(directory.path, training.step, images, seconds(), stopped_by, metrics.last())
 
 
 def _row(training: Training, seconds: float) -> dict[str, Any]:
@@ -140,7 +141,11 @@ def _trouble(training: Training) -> str:
     for name, player in training.update.players.items():
         if int(player.skipped[2]) >= MOST_SKIPS:
             return f"{MOST_SKIPS} non-finite gradients in a row for {name}"
-    state = {k: v for k, v in training.model.state_dict().items() if v.is_floating_point()}
+    state = {
+        key: value
+        for key, value in training.model.state_dict().items()
+        if isinstance(value, Tensor) and value.is_floating_point()
+    }
     finite = torch.stack([torch.isfinite(value).all() for value in state.values()]).tolist()
     bad = [name for name, good in zip(state, finite, strict=True) if not good]
     return f"non-finite weights: {bad[0]}" if bad else ""

@@ -191,6 +191,7 @@ def open_run(
         resolved = precision.pick_precision(precision_name or "fp32", where)
     except ValueError as error:
         raise UsageError("--precision", str(error)) from None
+    precision.configure(resolved)
     model.to(where).eval().requires_grad_(False)
     weights = "averaged" if averaged else "raw"
     return Run(path, found.step, config, model, weights, where, resolved)

@@ -123,6 +123,10 @@ class RunDirectory:
         for folder in (self.path, self.checkpoints, self.samples, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         self.write_environment()
+        self.write_config(config)
+
+    def write_config(self, config: RunConfig) -> None:
+        """Keep the resolved configuration; a resumed run may have another length or cadence."""
         write_atomically(self.config_file, to_yaml(config))
 
     def write_environment(self, **more: Any) -> None:

@@ -61,6 +61,7 @@ def snapshot(training: Training, seconds: float) -> Checkpoint:
         "position": training.loader.position,
         "players": players,
         "window": counts,
+        "ordinary": training.update.window.seen(),
         "average_images": training.average.images_at,
         "final_row": training.final_row,
         "extra": extra,
@@ -104,6 +105,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         optimiser.load_state_dict({"state": moments, "param_groups": groups})
     sums = {key: value.to(device) for key, value in _under(tensors, "window/").items()}
     training.update.window.load_state(sums, state["window"])
+    training.update.window.ordinary = set(state["ordinary"])
     training.loader.position = state["position"]
     training.step, training.seconds_before = checkpoint.step, state["seconds"]
     training.final_row = state["final_row"]

@@ -138,7 +138,7 @@ class Updater:
             torch.nn.utils.clip_grads_with_norm_(player.parameters, self.clip, norm)
         metrics = {f"loss/{name}": loss, **metrics}
         metrics = {key: value.detach() for key, value in metrics.items()}
-        self.window.add({**metrics, f"grad_norm/{name}": norm})
+        self.window.add({**metrics, f"grad_norm/{name}": norm}, self.logging)
         return metrics, norm
 
     @torch.no_grad()

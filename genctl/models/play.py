@@ -15,7 +15,7 @@ from genctl.registry import register
 Move = Callable[[], Tensor]
 """Makes one update of a player and returns the loss it was made on, a scalar on the device."""
 
-Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
 
 
 @register("play", "fixed")
@@ -27,7 +27,7 @@ class Fixed(nn.Module):
         generator: updates of the generator in a step.
     """
 
-    def __init__(self, *, discriminator: Count = 1, generator: Count = 1) -> None:
+    def __init__(self, *, discriminator: AtLeastOne = 1, generator: AtLeastOne = 1) -> None:
         super().__init__()
         self.discriminator, self.generator = discriminator, generator
 
@@ -65,8 +65,8 @@ class Adaptive(nn.Module):
         generator: float = 1.0,
         relative: Literal["loss", "average"] = "loss",
         decay: Annotated[float, Field(ge=0, lt=1)] = 0.99,
-        least: Count = 1,
-        most: Annotated[int, Field(ge=1)] = 5,
+        least: AtLeastOne = 1,
+        most: AtLeastOne = 5,
     ) -> None:
         super().__init__()
         self.thresholds = (discriminator, generator)

@@ -109,6 +109,58 @@ def test_an_existing_run_is_refused_with_the_remedy(trained, capsys):
     assert "--resume" in error_of(capsys)["remedy"]
 
 
+def test_an_extended_run_remembers_its_new_length(trained, capsys):
+    assert (
+        run("train", "--resume", trained, "--steps", 10**6, "--max-time", "0.01s", "--quiet") == 0
+    )
+    capsys.readouterr()
+    assert run("train", "--resume", trained, "--max-time", "0.01s", "--quiet", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["stopped_by"] == "time", "it is not finished"
+
+
+def test_a_finished_run_reports_its_last_row(trained, capsys):
+    assert run("train", "--resume", trained, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["last"]["step"] == 6
+
+
+def test_a_failed_start_leaves_the_place_free(tmp_path):
+    assert train(tmp_path / "run", "--init", tmp_path / "nowhere") == 4
+    assert not (tmp_path / "run").exists()
+
+
+def test_init_takes_another_runs_weights(trained, tmp_path):
+    assert train(tmp_path / "next", "--init", trained, steps=1) == 0
+    assert run("sample", f"{tmp_path / 'next'}@0", "-n", 4, "--out", tmp_path / "a.npz") == 0
+    assert run("sample", trained, "-n", 4, "--out", tmp_path / "b.npz") == 0
+    a, b = (np.load(tmp_path / f"{name}.npz")["images"] for name in "ab")
+    assert np.array_equal(a, b)
+
+
+def test_a_score_that_cannot_be_taken_does_not_spoil_the_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("GENCTL_INCEPTION_WEIGHTS", str(tmp_path / "none.pth"))
+    words = ["--set", "evaluate.measures=[fid]", "--set", "evaluate.features=inception", "--json"]
+    assert train(tmp_path / "run", *words) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["stopped_by"] == "steps"
+    assert "no score" in printed.err
+
+
+def test_deterministic_is_recorded(tmp_path):
+    import torch
+
+    try:
+        assert train(tmp_path / "run", "--deterministic") == 0
+        assert "deterministic: true" in (tmp_path / "run/config.yaml").read_text()
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+def test_no_memory_is_no_traceback(tmp_path, capsys):
+    assert train(tmp_path / "run", "--set", "train.batch_size=100000000000", "--json") == 1
+    assert "batch_size" in error_of(capsys)["remedy"]
+
+
 def test_resume_or_start(tmp_path):
     assert train(tmp_path / "r", "--resume-or-start", steps=3) == 0
     assert train(tmp_path / "r", "--resume-or-start", steps=5) == 0
@@ -129,6 +181,19 @@ def test_resume_or_start(tmp_path):
         (["--preset", "quickstart", "--data", "/no/such/folder"], 4, "/no/such/folder"),
         (["--preset", "quickstart", "--bogus"], 2, "bogus"),
         (["--resume", "/no/such/run"], 4, "/no/such/run"),
+        (["--resume", "x", "--out", "y"], 2, "--out"),
+        (["--preset", "quickstart", "--device", "cpu:foo"], 2, "cpu:foo"),
+        (
+            ["--preset", "quickstart", "--set", "optim={1: {kind: adam, lr: 0.1}}"],
+            2,
+            "must be text",
+        ),
+        (["--preset", "quickstart", "--set", "about=&a [*a]"], 2, "deeply"),
+        (
+            ["--preset", "quickstart", "--set", "evaluate.measures=[nonsense]"],
+            2,
+            "evaluate.measures",
+        ),
         ([], 2, "nothing to train"),
         (["--preset", "dcgan"], 2, "--data"),
         (
@@ -269,6 +334,7 @@ def test_sample_forms(trained, tmp_path, capsys):
     assert run("sample", trained, "-n", 4, "--out", tmp_path / "x.gif") == 2
     assert run("sample", f"{trained}@0", "-n", 2, "--out", tmp_path / "b.npz", "--raw-weights") == 0
     assert run("sample", f"{trained}@5", "-n", 2) == 4
+    assert run("sample", f"{trained}@²", "-n", 2) == 4
     assert run("sample", trained, "--class", "3") == 2
 
 

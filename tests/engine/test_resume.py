@@ -19,7 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
 from genctl.config.load import to_yaml, with_overrides
+from genctl.engine import checkpoint
 from genctl.engine.fit import fit
+from genctl.engine.progress import Silent
 
 PARADIGMS = {
     "adversarial": ("began", {"data__size": 8, "data__spec": "digits"}),
@@ -83,11 +85,7 @@ def test_going_on_equals_never_having_stopped(paradigm, tmp_path):
 def _stop_after(config, out, step):
     """Ask for a stop, as a signal does, once the step is done."""
 
-    class Stopper:
-        def start(self, *_): ...
-        def row(self, *_): ...
-        def note(self, *_): ...
-        def close(self): ...
+    class Stopper(Silent):
         def advance(self, done):
             if done == step:
                 os.kill(os.getpid(), signal.SIGTERM)
@@ -97,16 +95,27 @@ def _stop_after(config, out, step):
     assert (result.stopped_by, result.step) == ("signal", step)
 
 
-def test_extending_a_finished_run_equals_a_longer_one(tmp_path):
-    config = config_of("latent")
+def test_sigusr1_saves_and_goes_on(tmp_path):
+    class Asker(Silent):
+        def advance(self, done):
+            if done == 5:
+                os.kill(os.getpid(), signal.SIGUSR1)
+
+    config = config_of("latent", train__keep=0)
+    result = fit(config, None, tmp_path / "run", device="cpu", report=Asker())
+    assert result.stopped_by == "steps"
+    assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, 5, 12]
+
+
+@pytest.mark.parametrize("paradigm", ["adversarial", "latent"])
+def test_extending_a_finished_run_equals_a_longer_one(paradigm, tmp_path):
+    config = config_of(paradigm)
     fit(with_overrides(config, {"train.steps": 8}), None, tmp_path / "short", device="cpu")
     fit(config, None, tmp_path / "short", device="cpu", resume="latest")
     fit(config, None, tmp_path / "long", device="cpu")
     assert rows_of(tmp_path / "short") == rows_of(tmp_path / "long")
-    assert torch.equal(
-        next(iter(tensors_of(tmp_path / "short").values())),
-        next(iter(tensors_of(tmp_path / "long").values())),
-    )
+    left, right = tensors_of(tmp_path / "short"), tensors_of(tmp_path / "long")
+    assert all(torch.equal(left[key], right[key]) for key in left)
 
 
 def test_previews_leave_no_trace(tmp_path):

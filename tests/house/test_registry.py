@@ -69,6 +69,13 @@ def test_facts_come_from_the_parent_and_taste_from_the_node():
     assert tree.extra is None
 
 
+def test_a_key_of_a_default_part_may_be_changed_alone():
+    for change in ({"mode": "b"}, {"kind": "plain", "mode": "b"}):
+        node, problems = registry.resolve("test-tree", {"kind": "tree", "leaf": change}, "model")
+        assert problems == []
+        assert node["leaf"] == {"kind": "plain", "weight": 2.0, "mode": "b"}
+
+
 def test_a_default_part_builds_itself_without_a_configuration():
     assert Tree(3).leaf.weight == 2.0
 
