@@ -78,12 +78,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         report_error(StoppedError("genctl", "interrupted"), json_output)
         return 130
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        short = OutOfMemoryError("memory", "not enough", "lower train.batch_size or --batch-size")
-        report_error(short, json_output)
-        return 1
     except typer.Exit as error:
         return error.exit_code
     except BrokenPipeError:  # the reader of our output went away, as `| head` does
@@ -94,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         report_error(
             GenctlError(thing, error.strerror or str(error), _os_remedy(error)), json_output
         )
+        return 1
+    except Exception as error:  # a bug, unless memory ran out
+        if not _is_out_of_memory(error):
+            if json_output:  # scripts still get their one object
+                reason = f"{type(error).__name__}: {error}"
+                report_error(GenctlError("genctl", reason, "a bug; please report it"), True)
+            raise
+        short = OutOfMemoryError("memory", "not enough", "lower train.batch_size or --batch-size")
+        report_error(short, json_output)
         return 1
 
 
@@ -109,4 +112,6 @@ def _os_remedy(error: OSError) -> str:
         return "free some space; a run goes on with `genctl train --resume RUN`"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return "choose a place you may write to with --out"
+    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
+        return "check each folder on the way to this path"
     return ""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from genctl.cli import options
-from genctl.cli.output import emit
+from genctl.cli.output import emit, note
 from genctl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def sample(
             "--class", f"{opened.path} is not conditional", "leave it out, or train a cgan preset"
         )
     out = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
+    _check_out(out, opened.spec.kind == "image")
     drawn = opened.sample(n, seed=seed, batch_size=batch_size)
     _write(opened, drawn, out)
     payload = {
@@ -58,6 +59,16 @@ def sample(
         payload, json_output, f"{out}: {n} samples of step {opened.step}, {opened.weights} weights"
     )
     return 0
+
+
+def _check_out(out: Path, images: bool) -> None:
+    """Refuse, before any work, what could not be written."""
+    if out.suffix not in ("", ".png", ".npz"):
+        raise UsageError(f"--out {out}", f"cannot write {out.suffix}", "x.png, x.npz or a folder")
+    if not out.suffix and not images:
+        raise UsageError(f"--out {out}", "points have no pictures one by one", "x.png or x.npz")
+    if not out.suffix and out.is_dir() and any(out.iterdir()):
+        note(f"warning: {out} already holds files; those with other numbers stay beside the new")
 
 
 def _write(opened: Run, drawn: Tensor, out: Path) -> None:
@@ -79,10 +90,6 @@ def _write(opened: Run, drawn: Tensor, out: Path) -> None:
     elif out.suffix == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
         write_png(out, picture(drawn))
-    elif out.suffix:
-        raise UsageError(f"--out {out}", f"cannot write {out.suffix}", "x.png, x.npz or a folder")
-    elif not images:
-        raise UsageError(f"--out {out}", "points have no pictures one by one", "x.png or x.npz")
     else:
         out.mkdir(parents=True, exist_ok=True)
         for i, image in enumerate(to_bytes(drawn)):

@@ -12,7 +12,7 @@ import typer
 from genctl import started
 from genctl.cli import options
 from genctl.cli.output import emit, note
-from genctl.errors import ConfigError, GenctlError, UsageError
+from genctl.errors import ConfigError, GenctlError, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
     from genctl.config.schema import RunConfig
@@ -96,6 +96,8 @@ def train(
         assert preset is not None
         config = load_config(preset, changes)
         out = out or next_free(config.preset or "run")
+    if at is None:
+        RunDirectory(out).refuse_if_taken()
     if dry_run:
         return _dry_run(config, data, out, device, download, strict_data, json_output)
     if at == "latest" and _finished(out, config):
@@ -127,10 +129,13 @@ def train(
         "stopped_by": result.stopped_by,
         "last": dict(result.last),
     }
-    if result.stopped_by == "nonfinite" and json_output:
-        emit(payload, json_output, "")
-        return 6
-    require_finite(result)
+    try:
+        require_finite(result)
+    except NonFiniteError as error:
+        if not json_output:
+            raise
+        emit({**payload, "error": error.as_dict()}, json_output, "")
+        return error.exit_code
     config = RunDirectory(result.run).config()
     text = _next_commands(config, payload)
     if config.evaluate.measures and result.stopped_by == "steps":
@@ -176,7 +181,7 @@ def _budget(max_time: str | None) -> float | None:
     try:
         return max(0.0, seconds_of(max_time) - (time.monotonic() - started))
     except ValueError as error:
-        raise UsageError("--max-time", str(error)) from None
+        raise UsageError("--max-time", str(error), "--max-time 10m") from None
 
 
 def _resumed(

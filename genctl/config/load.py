@@ -93,7 +93,9 @@ def read_yaml(path: Path) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"cannot be read: {error}", "is this a run directory?") from None
     except ConfigError as error:
-        raise DataError(str(path), error.reason, "the run's config.yaml was changed") from None
+        raise DataError(
+            str(path), error.reason, "written by another version of genctl, or edited"
+        ) from None
 
 
 def differences(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -103,7 +103,10 @@ def read(name: str) -> dict[str, Any]:
     parent = node.pop("extends", None)
     if parent is None:
         return node
-    base = _read_file(find(str(parent)))
+    try:
+        base = _read_file(find(str(parent)))
+    except UsageError as error:
+        raise ConfigError(str(path), [f"extends: {error}"], error.remedy) from None
     if "extends" in base:
         raise ConfigError(
             str(path), [f"extends: {parent!r} itself extends; one level is the limit"]

@@ -71,9 +71,17 @@ class EmaConfig(Section):
     last: Annotated[int, Field(ge=1)] | None = None  # instead: mean of the last n iterates
 
 
+def _not_yet(value: object) -> object:
+    if value is not None:
+        raise ValueError("scores on the way are not built yet; leave it null")
+    return value
+
+
 class EvaluateConfig(Section):
     """Scores when training is done; off by default."""
 
+    every: Annotated[int | None, AfterValidator(_not_yet)] = None
+    best: Annotated[str | None, AfterValidator(_not_yet)] = None
     measures: list[Literal["fid", "is", "kid", "nll", "accuracy"]] = []
     features: str = "pixels"  # inception, pixels, or a classifier's run
 

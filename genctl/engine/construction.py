@@ -110,13 +110,16 @@ def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:
         ) from None
 
 
-def take_up(training: Training, directory: RunDirectory, metrics: MetricsFile, at: str) -> None:
-    """Restore a checkpoint and cut the log back to it."""
+def take_up(
+    training: Training, directory: RunDirectory, metrics: MetricsFile, at: str
+) -> list[int]:
+    """Restore a checkpoint, cut the log back to it, and drop the later checkpoints."""
     place = checkpoint.locate(directory.checkpoints, at)
     restore(training, checkpoint.read(place))
-    checkpoint.drop_after(directory.checkpoints, training.step)
+    dropped = checkpoint.drop_after(directory.checkpoints, training.step)
     metrics.cut(training.step, drop=training.final_row)
     training.final_row = None
+    return dropped
 
 
 def read_checkpoint(address: str | Path) -> checkpoint.Checkpoint:

@@ -76,9 +76,11 @@ def fit(
         if config.train.compile:
             report.note(f"torch.compile: {', '.join(compile_networks(training.model))}")
         if resume is not None and checkpoint.steps(directory.checkpoints):
-            take_up(training, directory, metrics, resume)
+            dropped = take_up(training, directory, metrics, resume)
             directory.write_config(config)
             report.note(f"going on from step {training.step}")
+            if dropped:
+                report.note(f"dropped the later checkpoints {', '.join(map(str, dropped))}")
         else:
             begin(training, init)
             if resume is None:

@@ -56,8 +56,8 @@ class DCGANGenerator(nn.Module):
         self, latent_dim: int, shape: tuple[int, ...], *, width: Width = 64, kernel: Kernel = 4
     ) -> None:
         super().__init__()
-        channels, height, breadth = shape
         ups = halvings(shape, "dcgan")
+        channels, height, breadth = shape
         wide = width * 2 ** (ups - 1)
         base = (height >> ups, breadth >> ups)
         layers: list[nn.Module] = [
@@ -95,8 +95,8 @@ class DCGANDiscriminator(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], *, width: Width = 64, kernel: Kernel = 4) -> None:
         super().__init__()
-        channels, height, breadth = shape
         downs = halvings(shape, "dcgan")
+        channels, height, breadth = shape
         layers: list[nn.Module] = [_down(channels, width, kernel), nn.LeakyReLU(0.2, inplace=True)]
         wide = width
         for _ in range(downs - 1):

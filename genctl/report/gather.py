@@ -93,7 +93,8 @@ def plan_of(request: Request, found: Gathered) -> list[Measure]:
         chosen = [m for m in table().values() if obstacle(m, found) is None]
         if not chosen:
             reasons = list(found.missing.values())
-            raise next((e for e in reasons if isinstance(e, CapabilityError)), reasons[0])
+            able = (e for e in reasons if isinstance(e, CapabilityError))
+            raise found.missing.get("real") or next(able, reasons[0])
         return chosen
     chosen = [table()[name] for name in request.measures]
     reasons = [error for m in chosen if (error := obstacle(m, found)) is not None]

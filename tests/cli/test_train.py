@@ -109,6 +109,27 @@ def test_an_existing_run_is_refused_with_the_remedy(trained, capsys):
     assert "--resume" in error_of(capsys)["remedy"]
 
 
+def test_dry_run_of_a_taken_place_is_refused(trained):
+    assert train(trained, "--dry-run") == 2
+
+
+def test_points_for_a_convolutional_network_are_refused(tmp_path, capsys):
+    assert run("train", "--preset", "dcgan", "--data", "toy:ring", "--out", tmp_path / "r") == 2
+    assert "mlp" in capsys.readouterr().err
+
+
+def test_a_bug_still_gives_scripts_their_object(capsys, monkeypatch):
+    from genctl.config import load
+
+    def bug(*_, **__):
+        raise KeyError("oops")
+
+    monkeypatch.setattr(load, "load_config", bug)
+    with pytest.raises(KeyError):
+        run("train", "--preset", "quickstart", "--json")
+    assert "bug" in error_of(capsys)["remedy"]
+
+
 def test_an_extended_run_remembers_its_new_length(trained, capsys):
     assert (
         run("train", "--resume", trained, "--steps", 10**6, "--max-time", "0.01s", "--quiet") == 0
@@ -331,7 +352,7 @@ def test_sample_forms(trained, tmp_path, capsys):
     assert np.array_equal(np.stack(singles), arrays[:3, :, :, 0])
     assert run("sample", trained, "-n", 6, "--out", tmp_path / "grid.png") == 0
     assert Image.open(tmp_path / "grid.png").size[0] >= 16
-    assert run("sample", trained, "-n", 4, "--out", tmp_path / "x.gif") == 2
+    assert run("sample", trained, "-n", 10**9, "--out", tmp_path / "x.gif") == 2
     assert run("sample", f"{trained}@0", "-n", 2, "--out", tmp_path / "b.npz", "--raw-weights") == 0
     assert run("sample", f"{trained}@5", "-n", 2) == 4
     assert run("sample", f"{trained}@²", "-n", 2) == 4
