@@ -12,13 +12,10 @@ import typer
 from genctl import started
 from genctl.cli import options
 from genctl.cli.output import emit, note
-from genctl.errors import ConfigError, GenctlError, NonFiniteError, UsageError
+from genctl.errors import GenctlError, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
     from genctl.config.schema import RunConfig
-
-FREE_ON_RESUME = ("train.steps", "log.", "train.checkpoint_every", "train.keep", "data.spec")
-"""Keys that may change when a run goes on. The data's place may, if its fingerprint is equal."""
 
 
 def train(
@@ -87,9 +84,11 @@ def train(
 
     at: str | None = None
     if resume is not None:
+        from genctl.config.resume import continued
+
         path, found = split_address(resume)
         at, out = found or "latest", path
-        config = _resumed(RunDirectory(path).config(), preset, changes, data, str(path))
+        config = continued(RunDirectory(path).config(), preset, changes, data, str(path))
     else:
         from genctl.config.load import load_config
 
@@ -182,33 +181,6 @@ def _budget(max_time: str | None) -> float | None:
         return max(0.0, seconds_of(max_time) - (time.monotonic() - started))
     except ValueError as error:
         raise UsageError("--max-time", str(error), "--max-time 10m") from None
-
-
-def _resumed(
-    old: RunConfig, preset: str | None, changes: list[str], data: str | None, run: str
-) -> RunConfig:
-    """The run's own configuration with the free keys changed; any other difference is refused."""
-    from genctl.config.load import differences, load_config, with_overrides
-
-    changes = [text for text in changes if text != "train.precision=auto"]  # already resolved
-    wanted = with_overrides(old, changes)
-    if preset is not None:
-        found = {"found": old.found, "about": old.about}
-        wanted = load_config(preset, changes).model_copy(update=found)
-        automatic = {"train.precision": old.train.precision}
-        if wanted.train.precision == "auto":
-            wanted = with_overrides(wanted, automatic)
-        if data is None and wanted.data.spec != old.data.spec:
-            wanted = with_overrides(wanted, {"data.spec": old.data.spec})
-    refused = {
-        key: pair
-        for key, pair in differences(old, wanted).items()
-        if not key.startswith((*FREE_ON_RESUME, "found", "about", "preset"))
-    }
-    if refused:
-        problems = [f"{key}: the run has {a!r}, asked {b!r}" for key, (a, b) in refused.items()]
-        raise ConfigError(run, problems, "leave these as they are, or start a new run with --out")
-    return wanted
 
 
 def _finished(out: Path, config: RunConfig) -> bool:

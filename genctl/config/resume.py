@@ -1,0 +1,49 @@
+"""What may change when a run goes on, and what may not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from genctl.config.load import differences, load_config, with_overrides
+from genctl.config.schema import RunConfig
+from genctl.errors import ConfigError
+
+FREE = ("train.steps", "log.", "train.checkpoint_every", "train.keep", "data.spec")
+"""Keys that may change. The data's place may, because its fingerprint is compared afterwards."""
+
+NOT_ASKED = ("found", "about", "preset")
+"""Keys that no user sets."""
+
+
+def continued(
+    old: RunConfig, preset: str | None, changes: Sequence[str], data: str | None, run: str
+) -> RunConfig:
+    """A run's own configuration with the free keys changed.
+
+    Args:
+        old: the run's configuration.
+        preset: given too when a script repeats its whole command; it must then say the same.
+        changes: ``path=value`` overrides.
+        data: a data SPEC given beside them.
+        run: the run's name, for the message.
+
+    Raises:
+        ConfigError: any other key would change; all of them are named with both values.
+    """
+    changes = [text for text in changes if text != "train.precision=auto"]  # already resolved
+    wanted = with_overrides(old, changes)
+    if preset is not None:
+        wanted = load_config(preset, changes).model_copy(update={"found": old.found})
+        if wanted.train.precision == "auto":
+            wanted = with_overrides(wanted, {"train.precision": old.train.precision})
+        if data is None:
+            wanted = with_overrides(wanted, {"data.spec": old.data.spec})
+    refused = {
+        key: pair
+        for key, pair in differences(old, wanted).items()
+        if not key.startswith((*FREE, *NOT_ASKED))
+    }
+    if refused:
+        problems = [f"{key}: the run has {a!r}, asked {b!r}" for key, (a, b) in refused.items()]
+        raise ConfigError(run, problems, "leave these as they are, or start a new run with --out")
+    return wanted
