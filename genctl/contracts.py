@@ -60,6 +60,9 @@ class Update(Protocol):
     def mean(self, value: Tensor) -> Tensor:
         """Mean over ranks, on the device."""
 
+    def gather(self, value: Tensor) -> Tensor:
+        """Rows of every rank, ``(n, …)`` → ``(ranks · n, …)``, as the global batch has them."""
+
     def read(self, value: Tensor) -> float:
         """Mean over ranks as a float: the only call that synchronises; for rules on values."""
 
@@ -227,6 +230,38 @@ class Adapts(Protocol):
         """Take the mean scores of real and generated examples over all ranks; returns metrics."""
 
 
+Slope = Callable[[Tensor], Tensor]
+"""The gradient of each example's score at it, ``(N, *shape)`` → ``(N, *shape)``; differentiable in
+the discriminator's weights."""
+
+
+class Penalty(Protocol):
+    """What the discriminator's loss gets on top of the objective; a pure function of its slope.
+
+    Attributes:
+        name: logged unweighted as ``penalty/<name>``.
+        weight: its factor λ in the loss.
+        precision: ``fp32`` computes it outside autocast, ``autocast`` in the run's precision.
+    """
+
+    name: str
+    weight: float
+    precision: str
+
+    def check(self, network: nn.Module) -> None:
+        """Refuse a discriminator for which the penalty is not defined, with a ConfigError."""
+
+    def __call__(self, slope: Slope, real: Tensor, fake: Tensor, rng: RandomStream) -> Tensor:
+        """Real and generated examples, both ``(N, *shape)`` → ``(N,)``, unweighted."""
+
+
+class Constraint(Protocol):
+    """What is done to a network after every update of its player."""
+
+    def __call__(self, network: nn.Module) -> None:
+        """Put the weights back where they are allowed to be, in place."""
+
+
 class Prior(Protocol):
     """A distribution over latents."""
 
@@ -259,4 +294,6 @@ ClassifierPart = Annotated[Callable[[tuple[int, ...], int], nn.Module], Part("cl
 """Facts (shape, classes); ``(N, *shape)`` → (features ``(N, F)``, logits ``(N, classes)``)."""
 
 ObjectivePart = Annotated[Callable[[], AdversarialObjective], Part("objective")]
+PenaltyPart = Annotated[Callable[[], Penalty], Part("penalty")]
+ConstraintPart = Annotated[Callable[[], Constraint], Part("constraint")]
 PriorPart = Annotated[Callable[[int], Prior], Part("prior")]

@@ -90,6 +90,12 @@ class OutOfMemoryError(GenctlError):
     name = "memory"
 
 
+class LostProcessError(GenctlError):
+    """Another process of a run over several processes died or cannot be reached."""
+
+    name = "lost-process"
+
+
 class StoppedError(GenctlError):
     """Ctrl-C outside a training, where there is nothing to save."""
 

@@ -59,7 +59,19 @@ def evaluate(
     ] = None,
     raw_weights: options.RawWeights = False,
     device: options.Device = "auto",
-    precision: options.Precision = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|bf16",
+            help="Of the feature network, both sides alike. bf16: faster, another protocol.",
+        ),
+    ] = None,
+    run_precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fp32|tf32|bf16", help="Of a run's own network, to sample it; default: fp32."
+        ),
+    ] = None,
     batch_size: options.BatchSize = None,
     download: options.Download = False,
     strict_data: options.StrictData = False,
@@ -87,6 +99,7 @@ def evaluate(
         device=device,
         batch_size=batch_size,
         precision=precision,
+        run_precision=run_precision,
         raw_weights=raw_weights,
         download=download,
         strict=strict_data,

@@ -9,13 +9,28 @@ from collections.abc import Sequence
 import typer
 
 from genctl import __version__
-from genctl.cli import data, doctor, evaluate, inspect_curves, interpolate, presets, sample, train
+from genctl.cli import (
+    bench,
+    data,
+    doctor,
+    evaluate,
+    inspect_curves,
+    interpolate,
+    presets,
+    sample,
+    train,
+)
 from genctl.cli.output import report_error
+from genctl.engine.launch import launched_rank
+from genctl.engine.signals import interrupting
 from genctl.errors import GenctlError, OutOfMemoryError, StoppedError, UsageError
 
 EPILOG = """Exit codes: 0 done · 1 failed · 2 bad usage or configuration · 3 a --require gate was
 not met · 4 bad or missing data · 5 missing capability, extra or weights · 6 non-finite numbers
 stopped the run · 130 interrupted, checkpoint saved."""
+
+IN_PARALLEL = ("train", "sample", "evaluate")
+"""Commands that several processes share; every other one is done by the first alone."""
 
 # Older typers depend on click, newer ones carry their own; this is the base of bad usage in both.
 BadUsage: type[Exception] = typer.BadParameter.__mro__[1]
@@ -53,6 +68,7 @@ app.command("inspect-curves")(inspect_curves.inspect_curves)
 app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,8 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     json_output = "--json" in words
+    if launched_rank() and words[0] not in IN_PARALLEL:
+        return 0
     try:
-        result = app(args=words, prog_name="genctl", standalone_mode=False)
+        with interrupting():
+            result = app(args=words, prog_name="genctl", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except GenctlError as error:
         report_error(error, json_output)
@@ -90,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except Exception as error:  # a bug, unless memory ran out
-        if not _is_out_of_memory(error):
+        from genctl.engine.memory import is_out_of_memory
+
+        if not is_out_of_memory(error):
             if json_output:  # scripts still get their one object
                 reason = f"{type(error).__name__}: {error}"
                 report_error(GenctlError("genctl", reason, "a bug; please report it"), True)
@@ -100,15 +121,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
-
-
 def _os_remedy(error: OSError) -> str:
     import errno
 
-    if error.errno == errno.ENOSPC:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space; a run goes on with `genctl train --resume RUN`"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return "choose a place you may write to with --out"

@@ -35,28 +35,33 @@ def sample(
     json_output: options.Json = False,
 ) -> int:
     """Draw samples: same seed, same samples, whatever the batch size."""
+    from genctl.engine import distributed
     from genctl.engine.run import open_run
 
-    opened = open_run(run, device, raw_weights=raw_weights, precision_name=precision)
-    opened.require("sample")
-    if class_ is not None:
-        raise UsageError(
-            "--class", f"{opened.path} is not conditional", "leave it out, or train a cgan preset"
+    with distributed.processes(device):
+        opened = distributed.together(
+            lambda: open_run(run, device, raw_weights=raw_weights, precision_name=precision)
         )
-    out = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
-    _check_out(out, opened.spec.kind == "image")
-    drawn = opened.sample(n, seed=seed, batch_size=batch_size)
-    _write(opened, drawn, out)
+        opened.require("sample")
+        if class_ is not None:
+            reason = f"{opened.path} is not conditional"
+            raise UsageError("--class", reason, "leave it out, or train a cgan preset")
+        place = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
+        distributed.on_main(lambda: _check_out(place, opened.spec.kind == "image"))
+        drawn = opened.sample(n, seed=seed, batch_size=batch_size)
+        distributed.on_main(lambda: _write(opened, drawn, place))
     payload = {
         "run": str(opened.path),
         "step": opened.step,
-        "out": str(out),
+        "out": str(place),
         "n": n,
         "seed": seed,
         "weights": opened.weights,
     }
     emit(
-        payload, json_output, f"{out}: {n} samples of step {opened.step}, {opened.weights} weights"
+        payload,
+        json_output,
+        f"{place}: {n} samples of step {opened.step}, {opened.weights} weights",
     )
     return 0
 

@@ -104,22 +104,28 @@ def train(
         emit(_finished_payload(out, config), json_output, text)
         return 0
 
+    from genctl.engine import distributed
     from genctl.engine.fit import fit
     from genctl.engine.loop import require_finite
     from genctl.engine.progress import reporter
 
-    result = fit(
-        config,
-        data,
-        out,
-        device=device,
-        resume=at,
-        init=init,
-        max_seconds=_budget(max_time),
-        download=download,
-        strict_data=strict_data,
-        report=reporter(quiet),
-    )
+    scores: dict[str, Any] = {}
+    with distributed.processes(device):
+        result = fit(
+            config,
+            data,
+            out,
+            device=device,
+            resume=at,
+            init=init,
+            max_seconds=_budget(max_time),
+            download=download,
+            strict_data=strict_data,
+            report=reporter(quiet),
+        )
+        config = RunDirectory(result.run).config()
+        if config.evaluate.measures and result.stopped_by == "steps":
+            scores = _scores(result.run, config, device, quiet)
     payload = {
         "run": str(result.run),
         "step": result.step,
@@ -135,10 +141,8 @@ def train(
             raise
         emit({**payload, "error": error.as_dict()}, json_output, "")
         return error.exit_code
-    config = RunDirectory(result.run).config()
     text = _next_commands(config, payload)
-    if config.evaluate.measures and result.stopped_by == "steps":
-        scores = _scores(result.run, config, device, quiet)
+    if scores:
         payload["metrics"] = scores
         listed = ", ".join(f"{name} {value}" for name, value in _brief(scores).items())
         if listed:

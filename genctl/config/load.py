@@ -6,6 +6,7 @@ options. All problems are reported at once, each with its path and the nearest v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,13 @@ from genctl import registry
 from genctl.config import presets
 from genctl.config.schema import RunConfig
 from genctl.errors import ConfigError, DataError, UsageError
+from genctl.printable import is_printable, printable
+
+MAX_PROBLEMS = 50
+"""Problems told of one configuration; a longer list helps nobody."""
+_DEPTH = 20
+_LARGEST = 2**63 - 1
+_LONGEST_KEY = 200
 
 
 def load_config(
@@ -45,9 +53,9 @@ def validate(node: Mapping[str, Any], source: str, *, name: str | None = None) -
         ConfigError: with every problem found.
     """
     node = {"preset": name, **node} if name else dict(node)
-    strange = _strange_keys(node)
+    strange = _strange(node)
     if strange:
-        raise ConfigError(source, strange)
+        raise ConfigError(source, _told(strange))
     model, problems = registry.resolve("model", node.get("model", {}), "model")
     optim: dict[str, Any] = {}
     players = node.get("optim") or {}
@@ -63,7 +71,7 @@ def validate(node: Mapping[str, Any], source: str, *, name: str | None = None) -
     problems += found
     if problems:
         remedy = "`genctl presets show NAME` prints every key with its value"
-        raise ConfigError(source, sorted(problems), remedy)
+        raise ConfigError(source, _told(sorted(problems)), remedy)
     return RunConfig.model_validate({**values, "optim": optim})
 
 
@@ -88,7 +96,7 @@ def read_yaml(path: Path) -> RunConfig:
         DataError: missing or damaged.
     """
     try:
-        node = presets.parse(path.read_text(encoding="utf-8"), str(path))
+        node = presets.parse(presets.read_text(path), str(path))
         return validate(node, str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), f"cannot be read: {error}", "is this a run directory?") from None
@@ -118,24 +126,44 @@ def flatten(node: Any, path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _strange_keys(node: Any, path: str = "", depth: int = 0) -> list[str]:
-    """Keys that are not text, and nesting without end (a YAML alias to itself)."""
-    if depth > 20:
+def _strange(node: Any, path: str = "", depth: int = 0) -> list[str]:
+    """What no part can want: odd keys, endless nesting, unprintable or huge values."""
+    if depth > _DEPTH:
         return [f"{path}: nested too deeply"]
     if isinstance(node, Mapping):
         items = [(str(key), key, value) for key, value in node.items()]
     elif isinstance(node, list):
         items = [(str(i), str(i), value) for i, value in enumerate(node)]
     else:
-        return []
+        problem = _strange_value(node)
+        return [f"{path}: {problem}"] if problem else []
     found = []
     for name, key, value in items:
         where = f"{path}.{name}" if path else name
         if not isinstance(key, str):
             found.append(f"{where}: a key must be text, found {key!r}")
+        elif len(key) > _LONGEST_KEY or not is_printable(key):
+            found.append(f"{where}: a key must be at most {_LONGEST_KEY} printable characters")
         else:
-            found += _strange_keys(value, where, depth + 1)
+            found += _strange(value, where, depth + 1)
     return found
+
+
+def _strange_value(value: Any) -> str:
+    if isinstance(value, str) and not is_printable(value.replace("\n", "").replace("\t", "")):
+        return f"holds characters that cannot be shown: {printable(value, 80)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"must be finite, found {value}"
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        return "is more than 64 bits can hold"
+    return ""
+
+
+def _told(problems: list[str]) -> list[str]:
+    """The problems fit for printing: each one line, and not without end."""
+    rest = len(problems) - MAX_PROBLEMS
+    more = [f"and {rest:,} more"] if rest > 0 else []
+    return [printable(problem, 500) for problem in problems[:MAX_PROBLEMS]] + more
 
 
 def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -155,8 +183,8 @@ def _set(node: dict[str, Any], path: str, value: Any) -> None:
     *parents, last = path.split(".")
     here: Any = node
     for part in parents:
-        if isinstance(here, list) and part.isdigit() and int(part) < len(here):
-            here = here[int(part)]
+        if isinstance(here, list) and (place := _place(part, here)) is not None:
+            here = here[place]
             continue
         child = here.get(part) if isinstance(here, dict) else None
         if isinstance(child, str):  # the short form of {kind: child}
@@ -167,8 +195,8 @@ def _set(node: dict[str, Any], path: str, value: Any) -> None:
             raise UsageError(f"--set {path}", f"{part!r} is not inside a mapping")
         here[part] = child
         here = child
-    if isinstance(here, list) and last.isdigit() and int(last) < len(here):
-        here[int(last)] = value
+    if isinstance(here, list) and (place := _place(last, here)) is not None:
+        here[place] = value
     elif isinstance(here, dict):
         swaps = last == "kind" and "kind" in here and here["kind"] != value
         if swaps:
@@ -176,3 +204,10 @@ def _set(node: dict[str, Any], path: str, value: Any) -> None:
         here[last] = value
     else:
         raise UsageError(f"--set {path}", f"{last!r} is not inside a mapping")
+
+
+def _place(text: str, items: list[Any]) -> int | None:
+    """The index that a part of a dotted path names in a list, if it does."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        return None
+    return int(text) if int(text) < len(items) else None

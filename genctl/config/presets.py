@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from genctl.config import safe_yaml
 from genctl.errors import ConfigError, UsageError
+from genctl.printable import printable
+from genctl.reading import read_limited
 from genctl.registry import suggest
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.1 reads 1e-4 as text; every user means the number."""
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d+)(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$"),
-    list("-+0123456789."),
-)
+_SUFFIXES = {".yaml", ".yml"}
 
 
 def folder() -> Path:
@@ -54,10 +45,9 @@ def parse(text: str, source: str) -> dict[str, Any]:
         ConfigError: not YAML, or not a mapping.
     """
     try:
-        value = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(source, [f"not readable as YAML: {reason}"]) from None
+        value = safe_yaml.load(text)
+    except safe_yaml.UnsafeYamlError as error:
+        raise ConfigError(source, [f"not readable as YAML: {error}"]) from None
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ConfigError(source, ["expected sections such as model:, data:, train:"])
     return value
@@ -66,8 +56,8 @@ def parse(text: str, source: str) -> dict[str, Any]:
 def parse_value(text: str) -> Any:
     """The value of a ``--set``: YAML scalars and flow collections, or the text itself."""
     try:
-        return yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return safe_yaml.load(text)
+    except safe_yaml.UnsafeYamlError:
         return text
 
 
@@ -79,13 +69,15 @@ def find(name: str) -> Path:
     """
     if name in paths():
         return paths()[name]
-    as_file = Path(name).expanduser()
-    if as_file.suffix in {".yaml", ".yml"} or "/" in name:
-        if as_file.is_file():
+    if Path(name).suffix in _SUFFIXES or "/" in name:
+        as_file = _file(name)
+        if as_file is not None:
             return as_file
-        raise UsageError(name, "no such file", "`genctl presets copy NAME FILE` makes one to edit")
+        raise UsageError(
+            printable(name), "no such file", "`genctl presets copy NAME FILE` makes one to edit"
+        )
     raise UsageError(
-        f"preset {name!r}",
+        f"preset {printable(name)!r}",
         f"unknown{suggest(name, list(paths()))}",
         "`genctl presets list` shows them all",
     )
@@ -103,10 +95,7 @@ def read(name: str) -> dict[str, Any]:
     parent = node.pop("extends", None)
     if parent is None:
         return node
-    try:
-        base = _read_file(find(str(parent)))
-    except UsageError as error:
-        raise ConfigError(str(path), [f"extends: {error}"], error.remedy) from None
+    base = _read_file(_parent(path, parent))
     if "extends" in base:
         raise ConfigError(
             str(path), [f"extends: {parent!r} itself extends; one level is the limit"]
@@ -128,9 +117,43 @@ def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def read_text(path: Path) -> str:
+    """The text of a configuration file.
+
+    Raises:
+        OSError: unreadable, too large, or not a file.
+        UnicodeDecodeError: not UTF-8.
+    """
+    return read_limited(path, safe_yaml.MAX_BYTES).decode("utf-8")
+
+
+def _parent(path: Path, parent: Any) -> Path:
+    """The preset that a file extends: a shipped one, or a file beside or below it.
+
+    Nothing else: a preset from elsewhere must not open files of this machine.
+    """
+    if isinstance(parent, str) and parent in paths():
+        return paths()[parent]
+    if isinstance(parent, str) and Path(parent).suffix in _SUFFIXES:
+        beside = _file(str(path.parent / parent)) if not parent.startswith(("/", "~")) else None
+        if beside is not None and beside.resolve().is_relative_to(path.parent.resolve()):
+            return beside
+    near = suggest(str(parent), list(paths()))
+    reason = f"extends: {printable(parent)!r} is neither a preset nor a .yaml file beside this one"
+    raise ConfigError(str(path), [f"{reason}{near}"], "`genctl presets list` shows them all")
+
+
+def _file(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # too long, an unknown ~user
+        return None
+
+
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read: {error}"]) from None
     return parse(text, str(path))

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from genctl.printable import is_printable
 from genctl.types import DataSpec
 
 TIME = re.compile(r"^(\d+(?:\.\d+)?)(s|m|h)$")
@@ -94,15 +95,19 @@ class LogConfig(Section):
     preview_rows: Annotated[int, Field(ge=1)] = 8
 
 
+Edge = Annotated[int, Field(ge=1, le=2**20)]
+Count = Annotated[int, Field(ge=0, le=2**20)]
+
+
 class Found(Section):
     """Facts of the data that was trained on; with them a run can sample without its data."""
 
     kind: Literal["image", "points"]
-    shape: list[int]
-    classes: int = 0
+    shape: Annotated[list[Edge], Field(min_length=1, max_length=4)]
+    classes: Count = 0
     class_names: list[str] = []
-    levels: int = 256
-    examples: int
+    levels: Count = 256
+    examples: Annotated[int, Field(ge=0)]
     fingerprint: str
 
     def spec(self) -> DataSpec:
@@ -110,6 +115,18 @@ class Found(Section):
         return DataSpec(
             self.kind, tuple(self.shape), self.classes, tuple(self.class_names), self.levels
         )
+
+
+def _plain_name(value: str | None) -> str | None:
+    """A run without ``--out`` is named after its preset: the name must not lead anywhere."""
+    if value is not None:
+        bare = value.strip(". ") and not set("/\\") & set(value) and is_printable(value)
+        if not bare or len(value) > 200:
+            raise ValueError("a preset's name must be a plain file name")
+    return value
+
+
+PlainName = Annotated[str | None, AfterValidator(_plain_name)]
 
 
 class RunConfig(Section):
@@ -123,5 +140,5 @@ class RunConfig(Section):
     ema: EmaConfig = EmaConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     log: LogConfig = LogConfig()
-    preset: str | None = None  # the preset's name, or the file's stem
+    preset: PlainName = None  # the preset's name, or the file's stem
     found: Found | None = None  # filled in when training starts

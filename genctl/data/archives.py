@@ -1,36 +1,42 @@
 """Images in a zip or tar, read in place. Member names are labels: nothing is written by them.
 
-A link inside an archive is not followed. An archive that declares to unpack to far more than its
-own size is refused before it is decoded, and one member never gives more than ``MAX_BYTES``.
+A link inside an archive is not followed, an archive inside an archive is not opened. An archive
+that would unpack to far more than its own size is refused, and one member never gives more than
+``MAX_BYTES``.
 """
 
 from __future__ import annotations
 
 import lzma
 import os
-import tarfile
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from genctl.data.decode import MAX_BYTES, BrokenImageError
-from genctl.data.folder import METADATA, Listing, is_image_name
+from genctl.data.folder import METADATA, Listing, is_image_name, suffix_of
+from genctl.data.limits import MAX_METADATA_BYTES
+from genctl.data.tar_stream import open_tar
 from genctl.errors import DataError
+from genctl.printable import printable
 
 MAX_EXPANSION = 1000
-"""Largest ratio of declared bytes to the archive's own, beyond the first GiB."""
-MAX_METADATA_BYTES = 2**30
+"""Largest ratio of unpacked bytes to the archive's own, beyond the first GiB."""
 _DAMAGED = (
     OSError,
     EOFError,
     zipfile.BadZipFile,
-    tarfile.TarError,
     zlib.error,
     lzma.LZMAError,
+    struct.error,
     ValueError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
     RuntimeError,
-    NotImplementedError,
+    MemoryError,  # a decompressor was asked for an absurd window
 )
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
@@ -50,7 +56,7 @@ class ZipSource:
         try:
             self._archive = zipfile.ZipFile(path)
         except _DAMAGED as error:
-            raise DataError(str(path), f"not a readable zip: {error}", "make it again") from None
+            raise DataError(str(path), _unreadable("zip", error), "make it again") from None
 
     def listing(self) -> Listing:
         """Members that are images, by name; the last of two equal names wins, as in unzip."""
@@ -66,8 +72,10 @@ class ZipSource:
             elif is_image_name(name):
                 found.names.append(name)
             else:
-                found.ignored[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
-        _check_expansion(self.path, declared)
+                found.ignored[suffix_of(name)] += 1
+        if declared > _allowed(self.path):
+            reason = f"declares {declared:,} bytes, over {MAX_EXPANSION} times its own size"
+            raise DataError(str(self.path), reason, "unpack it yourself if you trust it")
         found.names = sorted(set(found.names))
         return found
 
@@ -82,7 +90,7 @@ class ZipSource:
             with self._archive.open(info) as file:
                 return file.read(MAX_BYTES + 1)
         except _DAMAGED as error:
-            raise BrokenImageError(f"damaged in the archive: {error}") from None
+            raise BrokenImageError(f"damaged in the archive: {printable(error)}") from None
 
     def items(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
         """All members in order, one after the other."""
@@ -95,8 +103,9 @@ class ZipSource:
                 raise ValueError(f"declares {info.file_size:,} bytes")
             return self._archive.read(info).decode("utf-8-sig")
         except _DAMAGED as error:
-            thing = f"{self.path}: {info.filename}"
-            raise DataError(thing, f"cannot be read as UTF-8: {error}", "") from None
+            thing = f"{self.path}: {printable(info.filename)}"
+            reason = f"cannot be read as UTF-8: {printable(error)}"
+            raise DataError(thing, reason, "") from None
 
 
 class TarSource:
@@ -115,27 +124,23 @@ class TarSource:
     def listing(self) -> Listing:
         """Members that are images. Reads through the whole archive once."""
         found = Listing(total_bytes=self.path.stat().st_size)
-        declared = 0
         try:
-            with tarfile.open(self.path) as archive:
+            with open_tar(self.path, _allowed(self.path)) as archive:
                 for member in archive:
-                    declared += member.size
-                    _check_expansion(self.path, declared)
-                    if not member.isreg():
+                    if not member.regular:
                         continue
                     name = member.name
                     if PurePosixPath(name).name.lower() in METADATA:
-                        file = archive.extractfile(member)
-                        if file is not None and member.size <= MAX_METADATA_BYTES:
-                            found.metadata.append((name, file.read().decode("utf-8-sig")))
+                        if member.size > MAX_METADATA_BYTES:
+                            raise ValueError(f"its metadata has {member.size:,} bytes")
+                        text = archive.read(MAX_METADATA_BYTES).decode("utf-8-sig")
+                        found.metadata.append((name, text))
                     elif is_image_name(name):
                         found.names.append(name)
                     else:
-                        found.ignored[PurePosixPath(name).suffix.lower() or "no suffix"] += 1
+                        found.ignored[suffix_of(name)] += 1
         except _DAMAGED as error:
-            raise DataError(
-                str(self.path), f"not a readable tar: {error}", "make it again"
-            ) from None
+            raise DataError(str(self.path), _unreadable("tar", error), "make it again") from None
         found.names = sorted(set(found.names))
         return found
 
@@ -143,16 +148,13 @@ class TarSource:
         """The wanted members in the archive's order, which needs no going back."""
         wanted = set(names)
         try:
-            with tarfile.open(self.path) as archive:
+            with open_tar(self.path, _allowed(self.path)) as archive:
                 for member in archive:
-                    if member.isreg() and member.name in wanted:
+                    if member.regular and member.name in wanted:
                         wanted.discard(member.name)
-                        file = archive.extractfile(member)
-                        yield member.name, b"" if file is None else file.read(MAX_BYTES + 1)
+                        yield member.name, archive.read(MAX_BYTES + 1)
         except _DAMAGED as error:
-            raise DataError(
-                str(self.path), f"not a readable tar: {error}", "make it again"
-            ) from None
+            raise DataError(str(self.path), _unreadable("tar", error), "make it again") from None
 
 
 def is_archive(path: Path) -> bool:
@@ -167,21 +169,26 @@ def open_archive(path: Path) -> ZipSource | TarSource:
     Raises:
         DataError: it is neither.
     """
-    if zipfile.is_zipfile(path):
-        return ZipSource(path)
     try:
-        if tarfile.is_tarfile(path):
-            return TarSource(path)
+        if zipfile.is_zipfile(path):
+            return ZipSource(path)
+        with open_tar(path, 2**20) as archive:
+            next(iter(archive), None)
+        return TarSource(path)
+    except ValueError:
+        pass
     except _DAMAGED as error:
-        raise DataError(str(path), f"cannot be read: {error}", "make it again") from None
+        reason = f"cannot be read: {printable(error)}"
+        raise DataError(str(path), reason, "make it again") from None
     raise DataError(str(path), "neither a zip nor a tar, whatever its name", "make it again")
 
 
-def _check_expansion(path: Path, declared: int) -> None:
-    allowed = 2**30 + MAX_EXPANSION * path.stat().st_size
-    if declared > allowed:
-        reason = f"declares at least {declared:,} bytes, over {MAX_EXPANSION} times its own size"
-        raise DataError(str(path), reason, "unpack it yourself if you trust it")
+def _allowed(path: Path) -> int:
+    return 2**30 + MAX_EXPANSION * path.stat().st_size
+
+
+def _unreadable(kind: str, error: Exception) -> str:
+    return f"not a readable {kind}: {printable(error) or type(error).__name__}"
 
 
 def _stamp(path: Path) -> str:

@@ -6,19 +6,43 @@ Every reader returns ``Arrays``: uint8 images ``(N, H, W, C)`` or float points, 
 from __future__ import annotations
 
 import gzip
+import io
+import lzma
 import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from genctl.data.decode import flatten_alpha
+from genctl.data.limits import MAX_CLASSES, physical_memory
 from genctl.errors import DataError, UsageError
+from genctl.printable import printable
 
 MAX_ARRAY_BYTES = 64 * 2**30
-"""Bytes that one array of an .npz may unpack to."""
+"""Bytes that one array of an .npz may unpack to, if the machine has twice as many."""
+MAX_IDX_BYTES = 2**31
+_CHUNK = 2**24
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 _KEYS = ("images", "labels", "points", "features", "probabilities")
 _FOLDERS = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 _CLOTHES = (
@@ -83,32 +107,47 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     wanted = f"expected {', '.join(_KEYS)}"
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                if member.file_size > MAX_ARRAY_BYTES:
-                    raise DataError(
-                        str(path),
-                        f"{member.filename} unpacks to {member.file_size:,} bytes",
-                        "split the file",
-                    )
-        with np.load(path, allow_pickle=False) as archive_of_arrays:
-            names = archive_of_arrays.files
-            arrays = {key: archive_of_arrays[key] for key in _KEYS if key in names}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        MemoryError,
-        SyntaxError,
-    ) as error:
-        raise DataError(str(path), f"not a readable .npz: {error}", wanted) from None
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            arrays = {key: _member(archive, path, key) for key in _KEYS if key in names}
+    except _DAMAGED as error:
+        reason = printable(error) or type(error).__name__
+        raise DataError(str(path), f"not a readable .npz: {reason}", wanted) from None
     if not set(arrays) - {"labels"}:
-        raise DataError(str(path), f"holds {', '.join(names) or 'no array'}", wanted)
+        found = printable(", ".join(names[:20])) or "no array"
+        raise DataError(str(path), f"holds {found}", wanted)
     return {key: _checked(path, key, array) for key, array in arrays.items()}
+
+
+def _member(archive: zipfile.ZipFile, path: Path, key: str) -> np.ndarray:
+    """One array, after its header was held against what the file really has."""
+    name = f"{key}.npy" if f"{key}.npy" in archive.namelist() else key
+    info = archive.getinfo(name)
+    if info.file_size > min(MAX_ARRAY_BYTES, physical_memory() // 2):
+        raise DataError(str(path), f"{name} unpacks to {info.file_size:,} bytes", "split the file")
+    with archive.open(info) as file:
+        shape, dtype = _npy_header(file)
+    if dtype.hasobject:
+        raise ValueError(f"{name} holds Python objects, which are never unpickled")
+    if int(np.prod(shape, dtype=object)) * dtype.itemsize > info.file_size:
+        raise ValueError(f"{name} declares {dtype} {shape} in {info.file_size:,} bytes")
+    if dtype.kind == "f" and dtype.itemsize not in (2, 4, 8):
+        raise DataError(str(path), f"{name} is {dtype}", "expected floats of 16, 32 or 64 bits")
+    with archive.open(info) as file:
+        array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
+    else:  # 3.0 is for the names of fields, which no array of ours has
+        raise ValueError(f"an array of format {version}, expected (1, 0)")
+    if any(edge < 0 for edge in shape):
+        raise ValueError(f"an array of shape {shape}")
+    return shape, dtype
 
 
 def read_npz_examples(path: Path) -> Arrays:
@@ -200,15 +239,24 @@ def read_idx(path: Path) -> np.ndarray:
                 )
             shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
             count = int(np.prod(shape, dtype=object))
-            if count > 2**32:
+            if count > MAX_IDX_BYTES:
                 raise DataError(str(path), f"declares {count:,} bytes", "the header is damaged")
-            data = file.read(count + 1)
+            data = _at_most(file, count + 1)
     except (OSError, EOFError, struct.error, zlib.error) as error:
-        raise DataError(str(path), f"cannot be read: {error}", "fetch the file again") from None
+        reason = f"cannot be read: {printable(error)}"
+        raise DataError(str(path), reason, "fetch the file again") from None
     if len(data) != count:
         found = f"{len(data):,}" if len(data) < count else "more"
         raise DataError(str(path), f"expected {count:,} bytes, found {found}", "fetch it again")
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _at_most(file: gzip.GzipFile | io.BufferedReader, count: int) -> bytearray:
+    """Up to ``count`` bytes; memory grows with what is there, not with what was promised."""
+    data = bytearray()
+    while len(data) < count and (part := file.read(min(_CHUNK, count - len(data)))):
+        data += part
+    return data
 
 
 def read_torchvision(name: str, root: Path, download: bool = False) -> Arrays:
@@ -267,7 +315,7 @@ def _download(folder: str, root: Path) -> None:
 
 
 def _checked(path: Path, key: str, array: np.ndarray) -> np.ndarray:
-    found = f"{key} is {array.dtype} {array.shape}"
+    found = f"{key} is {printable(array.dtype)} {array.shape}"
     if key == "images":
         if array.ndim == 3:
             array = array[..., None]
@@ -283,6 +331,9 @@ def _checked(path: Path, key: str, array: np.ndarray) -> np.ndarray:
             raise DataError(
                 str(path), f"labels go down to {array.min()}", "expected 0 … K−1, or −1"
             )
+        if array.size and array.max() >= MAX_CLASSES:
+            reason = f"labels go up to {array.max()}, and {MAX_CLASSES:,} classes are the most"
+            raise DataError(str(path), reason, "number the classes from 0")
         return array.astype(np.int64)
     if array.ndim == 1 and key == "points":
         array = array[:, None]

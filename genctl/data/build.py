@@ -22,13 +22,14 @@ from genctl.data import cache
 from genctl.data.cache import Index
 from genctl.data.decode import BrokenImageError, Crop, decode
 from genctl.data.folder import Listing
-from genctl.data.rough import MAX_BROKEN, IsTest, Rough, Row, check_broken, check_sizes
-from genctl.errors import DataError
+from genctl.data.rough import MAX_BROKEN, IsTest, Rough, check_broken
+from genctl.errors import DataError, UsageError
 
 CACHE_FROM_FILES = 1000
 CACHE_FROM_BYTES = 8 * 2**20
 """Smaller sets are decoded each time: it takes less than a second."""
 _CHUNK = 32
+_UNREAD = {".wav": "sound", ".mp4": "video", ".avi": "video", ".webm": "video"}
 
 Progress = Callable[[int, int], None]
 
@@ -85,9 +86,12 @@ def decoded_files(
 ) -> tuple[np.ndarray, Index, list[str]]:
     """All usable images of a source, from the cache if it has them.
 
+    The key of an entry says whether anything changed: for an archive its own state does, for a
+    folder that of every file.
+
     Args:
         source: where the files are.
-        listing: what was found there; None for a sequential source, which is listed only if needed.
+        listing: what was found there; None for an archive, which is listed only if needed.
         transform: size and crop.
         thing: the data set, for messages.
         is_test: which of the given names belong to the official test part, or None.
@@ -99,6 +103,7 @@ def decoded_files(
 
     Raises:
         DataError: nothing usable, too much broken, or several sizes where one was expected.
+        UsageError: sound or video instead of images.
     """
     key = _key(source, listing, transform)
     notes: list[str] = []
@@ -167,16 +172,11 @@ def _decode_all(
     rough = Rough(listing, size, scratch)
 
     def one(name: str, read: Callable[[], bytes]) -> None:
-        data = b""
         try:
             data = read()
-            found = decode(data, edge, transform.crop)
-            row = Row(name, _hash(data), "", found.size, found.pixels.shape[2] == 1, found.animated)
-            if found.pixels.shape[:2] == rough.row_shape[1:]:
-                rough.write(place[name], found.pixels)
+            rough.put(place[name], _hash(data), decode(data, edge, transform.crop))
         except BrokenImageError as error:
-            row = Row(name, _hash(data), str(error))
-        rough.rows[place[name]] = row
+            rough.refuse(place[name], str(error))
 
     def several(tasks: list[tuple[str, Callable[[], bytes]]]) -> int:
         for name, read in tasks:
@@ -202,10 +202,7 @@ def _decode_all(
             raise
     if progress is not None:
         progress(done, len(listing.names))
-    broken = [(row.name, row.reason) for row in rough.rows if row is not None and row.reason]
-    check_broken(broken, len(listing.names), strict, thing)
-    if edge is None:
-        check_sizes([row for row in rough.rows if row is not None and not row.reason], thing)
+    rough.check(strict, edge is None, thing)
     return rough
 
 
@@ -239,6 +236,10 @@ def _first_size(source: FileSource, listing: Listing, thing: str) -> tuple[int, 
 def _refuse_empty(listing: Listing, thing: str) -> None:
     if listing.names:
         return
+    for suffix, kind in _UNREAD.items():
+        if listing.ignored[suffix]:
+            reason = f"holds {listing.ignored[suffix]:,} {suffix} files, and {kind} is not read yet"
+            raise UsageError(thing, reason, "expected images")
     total = sum(listing.ignored.values())
     kinds = ", ".join(f"{count} {suffix}" for suffix, count in listing.ignored.most_common(4))
     found = f"holds no image, only {total:,} other files ({kinds})" if total else "is empty"
@@ -248,15 +249,18 @@ def _refuse_empty(listing: Listing, thing: str) -> None:
 def _key(source: FileSource, listing: Listing | None, transform: Transform) -> str:
     digest = hashlib.blake2b(digest_size=16)
     crop = transform.crop if transform.size != "native" else "none"
-    digest.update(f"{cache.VERSION}|{source.key}|{transform.size}|{crop}".encode(errors="replace"))
+    digest.update(
+        f"{cache.VERSION}|{source.key}|{transform.size}|{crop}".encode(errors="surrogatepass")
+    )
     if listing is not None and listing.stamp:
-        for name, stamp in zip(listing.names, listing.stamp, strict=True):
-            digest.update(f"\0{name}\0{stamp}".encode(errors="surrogateescape"))
+        for texts in (listing.names, listing.stamp):
+            digest.update(f"\0\0{len(texts)}\0".encode())
+            digest.update("\0".join(texts).encode(errors="surrogatepass"))
     return digest.hexdigest()
 
 
-def _hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def _hash(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=cache.HASH_BYTES).digest()
 
 
 def _cores() -> int:

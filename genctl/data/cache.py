@@ -1,31 +1,37 @@
 """Decoded images on disk, so that a folder is decoded once.
 
-An entry is a folder ``<key>/`` in the cache folder with ``images.npy`` (uint8 ``(N, C, H, W)``)
-and ``index.json`` (names, content hashes, broken files, checksums). It is written under a temporary
-name and renamed, so it is whole or absent; a lock of the operating system keeps two processes from
-doing the same work; a damaged entry is found by its checksums and removed. The least recently used
-entries go when the total passes the limit. Nothing here is unpickled.
+An entry is a folder ``<key>/`` in the cache folder with ``images.npy`` (uint8 ``(N, C, H, W)``),
+``rows.npz`` (name and content hash of each row, as arrays, so that a million rows open at once) and
+``index.json`` (broken files, checksums and the like). It is written under a temporary name and
+renamed, so it is whole or absent; a lock of the operating system keeps two processes from doing the
+same work; a damaged entry is found by its checksums and removed. The least recently used entries go
+when the total passes the limit. Nothing here is unpickled.
+
+Images are always memory-mapped: runs and ranks of one machine share one copy in the page cache, and
+a set larger than memory streams.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
 import uuid
+import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when decoding or the layout changes."""
-IN_MEMORY_BYTES = 512 * 2**20
-"""Sets up to this size are read into memory; larger ones stay memory-mapped."""
+HASH_BYTES = 16
+"""Length of a content hash."""
 DEFAULT_LIMIT_GIB = 20.0
 _BLOCK = 2**20
 _CHECKED_BLOCKS = 512
@@ -37,7 +43,7 @@ class Index:
 
     Attributes:
         names: relative file name of each row.
-        hashes: content hash of each row's file, hexadecimal; rows are sorted by it.
+        hashes: ``(N, HASH_BYTES)`` uint8 content hash of each row's file; rows are sorted by it.
         broken: name and reason of each file that could not be used.
         animated: names of files whose first frame was taken.
         metadata: metadata files of an archive, name and text.
@@ -46,7 +52,7 @@ class Index:
     """
 
     names: list[str]
-    hashes: list[str]
+    hashes: np.ndarray
     broken: list[tuple[str, str]] = field(default_factory=list)
     animated: list[str] = field(default_factory=list)
     metadata: list[tuple[str, str]] = field(default_factory=list)
@@ -80,17 +86,15 @@ def load(key: str) -> tuple[np.ndarray, Index] | None:
     try:
         node = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         path = folder / "images.npy"
-        images = np.load(path, mmap_mode="c", allow_pickle=False)
+        images = _mapped(path)
         if images.dtype != np.uint8 or list(images.shape) != node["shape"]:
             raise ValueError("images.npy does not fit its index")
         if not _intact(path, node["checksums"]):
             raise ValueError("checksums differ")
-        index = _index_of(node["index"])
-        if len(index.names) != len(images) or len(index.hashes) != len(images):
+        index = _read_index(folder, node["index"])
+        if len(index.names) != len(images) or index.hashes.shape != (len(images), HASH_BYTES):
             raise ValueError("the index has another length")
-        if images.nbytes <= IN_MEMORY_BYTES:
-            images = np.array(images)
-    except (OSError, ValueError, KeyError, TypeError, EOFError):
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         _remove(folder)
         return None
     with contextlib.suppress(OSError):  # a read-only cache is still a cache
@@ -117,11 +121,7 @@ def store(key: str, images: Iterator[np.ndarray], shape: tuple[int, ...], index:
                 file.write(np.ascontiguousarray(block).data)
             file.flush()
             os.fsync(file.fileno())
-        node = {"shape": list(shape), "checksums": _checksums(path), "index": asdict(index)}
-        with open(temporary / "index.json", "w", encoding="utf-8") as file_of_text:
-            json.dump(node, file_of_text)
-            file_of_text.flush()
-            os.fsync(file_of_text.fileno())
+        _write_index(temporary, index, {"shape": list(shape), "checksums": _checksums(path)})
         _remove(root / key)
         os.rename(temporary, root / key)
     except BaseException:
@@ -239,8 +239,37 @@ def _intact(path: Path, checksums: list[int]) -> bool:
     return True
 
 
-def _index_of(node: dict[str, Any]) -> Index:
-    index = Index(**node)
+def _mapped(path: Path) -> np.ndarray:
+    """The array of an .npy file; its pages come in when they are touched."""
+    try:
+        # Private: who writes to it changes a copy.
+        return cast(np.ndarray, np.load(path, mmap_mode="c", allow_pickle=False))
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        # A system reserves memory for what may be written, and refuses more than it has.
+        return cast(np.ndarray, np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _write_index(folder: Path, index: Index, node: dict[str, Any]) -> None:
+    facts = {key: value for key, value in vars(index).items() if key not in ("names", "hashes")}
+    with open(folder / "rows.npz", "wb") as file:
+        # No file name holds a zero byte; a surrogate stands for a byte that is not UTF-8.
+        names = "\0".join(index.names).encode(errors="surrogatepass")
+        np.savez(file, names=np.frombuffer(names, np.uint8), hashes=index.hashes)
+        file.flush()
+        os.fsync(file.fileno())
+    with open(folder / "index.json", "w", encoding="utf-8") as file_of_text:
+        json.dump({**node, "index": facts}, file_of_text)
+        file_of_text.flush()
+        os.fsync(file_of_text.fileno())
+
+
+def _read_index(folder: Path, facts: dict[str, Any]) -> Index:
+    # The zip's own checksums are checked as its members are read.
+    with np.load(folder / "rows.npz", allow_pickle=False) as rows:
+        names, hashes = rows["names"], rows["hashes"]
+    index = Index(names.tobytes().decode(errors="surrogatepass").split("\0"), hashes, **facts)
     index.broken = [(str(name), str(reason)) for name, reason in index.broken]
     index.metadata = [(str(name), str(text)) for name, text in index.metadata]
     return index

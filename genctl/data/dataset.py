@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -234,11 +235,11 @@ def _select(table: Table, spec: str, split: Split, holdout: float, limit: int | 
     total = len(table.examples)
     test = table.test if table.test is not None else table.position < holdout
     test_rows, train_rows = np.flatnonzero(test), np.flatnonzero(~test)
-    warnings = list(table.warnings)
+    notes = list(table.warnings)
     if total == 1:
-        warnings.append("only one image: a model can only learn it by heart")
+        notes.append("only one image: a model can only learn it by heart")
     if len(train_rows) == 0 and split == "train":
-        warnings.append("every example fell to the held-out part: all are used for training too")
+        notes.append("every example fell to the held-out part: all are used for training too")
         train_rows = np.arange(total)
     rows = {"train": train_rows, "test": test_rows, "all": np.arange(total)}[split]
     if len(rows) == 0:
@@ -258,29 +259,40 @@ def _select(table: Table, spec: str, split: Split, holdout: float, limit: int | 
         ),
         examples=_rows(table.examples, rows),
         labels=None if labels is None else torch.from_numpy(labels[rows]),
-        captions=None if captions is None else [captions[i] for i in rows],
+        captions=None if captions is None else _texts(captions, rows),
         source=table.source,
         broken=list(table.broken),
-        warnings=warnings,
+        warnings=notes,
         split=split,
         counts={"train": len(train_rows), "test": len(test_rows)},
-        names=None if names is None else [names[i] for i in rows],
+        names=None if names is None else _texts(names, rows),
     )
 
 
 def _rows(examples: np.ndarray, rows: np.ndarray) -> Tensor:
     """A view where the rows are consecutive, so that a memory-mapped set stays on disk."""
+    chosen = examples[_consecutive(rows) or rows]
+    with warnings.catch_warnings():
+        # A map of more than the memory is read-only. Nobody writes to the examples.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(chosen)
+
+
+def _texts(texts: list[str], rows: np.ndarray) -> list[str]:
+    where = _consecutive(rows)
+    return [texts[i] for i in rows] if where is None else texts[where]
+
+
+def _consecutive(rows: np.ndarray) -> slice | None:
     first, last = int(rows[0]), int(rows[-1])
-    if last - first + 1 == len(rows):
-        return torch.from_numpy(examples[first : last + 1])
-    return torch.from_numpy(examples[rows])
+    return slice(first, last + 1) if last - first + 1 == len(rows) else None
 
 
 def _fingerprint(dataset: Dataset, table: Table, transform: str) -> str:
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{transform}|{dataset.split}|{len(dataset)}|{dataset.spec.class_names}".encode())
-    if table.digest_rows is not None:
-        digest.update("".join(table.digest_rows[: len(table.examples)]).encode())
+    if table.hashes is not None:
+        digest.update(table.hashes.tobytes().hex().encode())
         digest.update(repr(sorted(dataset.counts.items())).encode())
     else:
         digest.update(dataset.examples.numpy().data)

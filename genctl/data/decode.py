@@ -3,15 +3,22 @@
 Rules: EXIF orientation is applied. Transparency is composited over white, as a page would show it.
 16-bit samples are scaled by their full range (v/257), not cut. CMYK is converted by Pillow's plain
 formula, without colour profiles. Of an animated file the first frame counts. Resizing is bicubic
-with antialiasing. A file of more than ``MAX_PIXELS`` is refused before a pixel is decoded.
+with antialiasing.
+
+A file of more than ``MAX_PIXELS`` is refused before a pixel is decoded, and large ones are decoded
+one at a time. Only the formats of ``FORMATS`` are tried: Pillow would give others to outside
+programs (PostScript to Ghostscript).
 
 Only Pillow and NumPy are imported, and everything here releases the interpreter while it works.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import struct
+import threading
 import zlib
 from dataclasses import dataclass
 from typing import Literal
@@ -19,10 +26,18 @@ from typing import Literal
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from genctl.printable import printable
+
 MAX_PIXELS = 80_000_000
 """Pixels of one file; below Pillow's own limit, so that the answer is the same everywhere."""
 MAX_BYTES = 256 * 2**20
 """Bytes of one encoded file."""
+LARGE_PIXELS = 16_000_000
+"""Larger images, with their copies, take up to 2 GB: threads wait for each other with these."""
+FORMATS = (
+    *("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP"),
+    *("TIFF", "PPM", "TGA", "JPEG2000", "AVIF", "ICO"),
+)
 SUFFIXES = frozenset(
     f".{name}"
     for names in (
@@ -52,18 +67,20 @@ _ERRORS = (
     ValueError,
     TypeError,
     SyntaxError,
-    KeyError,
-    IndexError,
+    LookupError,
     EOFError,
-    OverflowError,
+    ArithmeticError,
+    AssertionError,
+    BufferError,
+    ImportError,
     MemoryError,
     struct.error,
     zlib.error,
     RuntimeError,
     AttributeError,
     Image.DecompressionBombError,
-    ZeroDivisionError,
 )
+_one_large = threading.Lock()
 
 
 class BrokenImageError(Exception):
@@ -102,21 +119,24 @@ def decode(data: bytes, size: int | None = None, crop: Crop = "centre") -> Decod
     if len(data) > MAX_BYTES:
         raise BrokenImageError(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
             _check_pixels(image.size)
             animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
             if size is not None and image.format == "JPEG":
                 # The decoder halves for free; two times the target keeps the resize in charge.
                 image.draft(None, (2 * size, 2 * size))
-            image.load()
-            upright = _upright(image)
-            found = upright.size
-            plain = _resize(_to_plain(upright), size, crop)
+            large = image.size[0] * image.size[1] > LARGE_PIXELS
+            with _one_large if large else contextlib.nullcontext():
+                image.load()
+                _check_pixels(image.size)  # an icon's picture may be larger than its entry says
+                upright = _upright(image)
+                found = upright.size
+                plain = _resize(_to_plain(upright), size, crop)
+                return Decoded(_to_array(plain), animated, found)
     except BrokenImageError:
         raise
     except _ERRORS as error:
         raise BrokenImageError(_reason(data, error)) from None
-    return Decoded(_to_array(plain), animated, found)
 
 
 def flatten_alpha(pixels: np.ndarray) -> np.ndarray:
@@ -124,6 +144,13 @@ def flatten_alpha(pixels: np.ndarray) -> np.ndarray:
     alpha = pixels[..., 3:].astype(np.float32) / 255.0
     mixed = pixels[..., :3] * alpha + np.float32(255.0) * (1.0 - alpha)
     return np.rint(mixed).astype(np.uint8)
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _check_pixels(size: tuple[int, int]) -> None:
@@ -211,7 +238,7 @@ def _reason(data: bytes, error: BaseException) -> str:
         except UnicodeDecodeError as problem:
             text = text and problem.start > len(head) - 4
         return "not an image: it holds text" if text else "not an image of a known format"
-    message = str(error).split("<")[0].strip(" :") or type(error).__name__
+    message = printable(str(error).split("<")[0].strip(" :") or type(error).__name__)
     lowered = message.lower()
     if "truncated" in lowered or "unexpected end" in lowered or isinstance(error, EOFError):
         return f"truncated: {message}" if not lowered.startswith("truncated") else message

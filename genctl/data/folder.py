@@ -1,21 +1,24 @@
 """Listing image files in a folder: recursive, in a stable order, safe against links.
 
 Ignored, not broken: names beginning with a dot, ``Thumbs.db``, folders named like images, and files
-whose name does not promise an image. Linked files and folders are followed, each real folder once,
-and never a link to a folder that holds the data itself, so that loops end.
+whose name does not promise an image. Links to files and folders inside the folder are followed,
+each real folder once, so that loops end. Links that lead out of it are not followed, but counted
+and said: a folder of unknown origin must not choose what is read.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from genctl.data.decode import MAX_BYTES, SUFFIXES, BrokenImageError
+from genctl.data.limits import MAX_METADATA_BYTES
 from genctl.errors import DataError
+from genctl.printable import printable
+from genctl.reading import read_limited
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 """Files that give captions or labels, beside the images they speak of."""
@@ -49,6 +52,11 @@ def is_image_name(name: str) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
+def suffix_of(name: str) -> str:
+    """The suffix under which a file that is not looked at is counted."""
+    return printable(PurePosixPath(name).suffix.lower(), 20) or "no suffix"
+
+
 class FolderSource:
     """A folder of image files.
 
@@ -69,17 +77,25 @@ class FolderSource:
         """Walk the folder. Raises DataError where the folder itself cannot be read."""
         found = Listing()
         visited = {os.path.realpath(self.root)}
+        outside: list[str] = []
+        shut: list[str] = []
         # Plain folders first: a link to one of them is then known to be a repetition.
-        links = self._walk(self.root, "", found, visited)
+        links = self._walk(self.root, "", found, visited, outside, shut)
         while links:
             path, relative = links.pop(0)
             target = os.path.realpath(path)
-            if target in visited or _holds(target, str(self.key)):
+            if target in visited:
                 continue
             visited.add(target)
-            if not _holds(self.key, target):
-                found.notes.append(f"{relative} is a link to {target}, which was followed")
-            links += self._walk(Path(path), relative, found, visited)
+            links += self._walk(Path(path), relative, found, visited, outside, shut)
+        if outside:
+            found.ignored["links that lead out of it"] = len(outside)
+            found.notes.append(
+                f"{len(outside):,} links lead out of the folder and were not followed "
+                f"(the first is {printable(outside[0])}): copy what they point to"
+            )
+        if shut:
+            found.notes.append(f"{len(shut):,} sub-folders cannot be listed: first {shut[0]}")
         order = sorted(range(len(found.names)), key=lambda i: found.names[i])
         found.names = [found.names[i] for i in order]
         found.stamp = [found.stamp[i] for i in order]
@@ -88,12 +104,7 @@ class FolderSource:
     def read(self, name: str) -> bytes:
         """The bytes of one file. Raises BrokenImageError with the reason."""
         try:
-            path = self.root / name
-            # A pipe would block for ever and a device never ends.
-            if not stat.S_ISREG(os.stat(path).st_mode):
-                raise BrokenImageError("not a regular file")
-            with open(path, "rb") as file:
-                return file.read(MAX_BYTES + 1)
+            return read_limited(self.root / name, MAX_BYTES)
         except OSError as error:
             raise BrokenImageError(error.strerror or str(error)) from None
 
@@ -103,9 +114,18 @@ class FolderSource:
             yield name, self.read(name)
 
     def _walk(
-        self, folder: Path, prefix: str, found: Listing, visited: set[str]
+        self,
+        folder: Path,
+        prefix: str,
+        found: Listing,
+        visited: set[str],
+        outside: list[str],
+        shut: list[str],
     ) -> list[tuple[str, str]]:
-        """Add the files below ``folder``; returns the linked folders met, unvisited."""
+        """Add the files below ``folder``; returns the linked folders met, unvisited.
+
+        Links out of the root go to ``outside``, folders that cannot be listed to ``shut``.
+        """
         links: list[tuple[str, str]] = []
         stack = [(str(folder), prefix)]
         while stack:
@@ -115,13 +135,15 @@ class FolderSource:
             except OSError as error:
                 if here == str(self.root):
                     raise DataError(here, error.strerror or str(error), "check the path") from None
-                found.notes.append(f"{relative} cannot be listed: {error.strerror}")
+                shut.append(f"{printable(relative)}: {error.strerror}")
                 continue
             for entry in entries:
                 if entry.name.startswith(".") or entry.name == "Thumbs.db":
                     continue
                 name = f"{relative}/{entry.name}" if relative else entry.name
-                if _is_folder(entry):
+                if entry.is_symlink() and not _holds(self.key, os.path.realpath(entry.path)):
+                    outside.append(name)
+                elif _is_folder(entry):
                     if PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
                         continue
                     if entry.is_symlink():
@@ -144,14 +166,15 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _add_file(entry: os.DirEntry[str], name: str, found: Listing) -> None:
     if entry.name.lower() in METADATA:
         try:
-            text = Path(entry.path).read_text(encoding="utf-8-sig")
+            text = read_limited(entry.path, MAX_METADATA_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(entry.path, f"cannot be read as UTF-8: {error}", "") from None
+            reason = f"cannot be read as UTF-8: {printable(error)}"
+            raise DataError(printable(entry.path), reason, "") from None
         found.metadata.append((name, text))
         return
     suffix = PurePosixPath(entry.name).suffix.lower()
     if suffix not in SUFFIXES:
-        found.ignored[suffix or "no suffix"] += 1
+        found.ignored[suffix_of(entry.name)] += 1
         return
     try:
         facts = entry.stat()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from genctl.data.limits import MAX_CLASSES
 from genctl.errors import DataError
+from genctl.printable import printable
 
 _TRAIN = {"train", "training"}
 _TEST = {"test", "testing", "val", "valid", "validation", "dev"}
@@ -57,9 +58,8 @@ def name_facts(names: Sequence[str], metadata: Sequence[tuple[str, str]], thing:
         naming.notes.append(f"the folders {', '.join(sorted(tops))} are taken as the splits")
         parts = _strip_common([folder[1:] for folder in parts])
     folders = [folder[0] if folder else None for folder in parts]
-    rows = _metadata_rows(metadata, thing)
-    if rows:
-        _from_metadata(naming, names, rows, thing)
+    if metadata:
+        _from_metadata(naming, names, _metadata_rows(names, metadata, thing), thing)
     if naming.labels is None:
         _from_folders(naming, folders)
     return naming
@@ -85,76 +85,110 @@ def _from_folders(naming: Naming, folders: list[str | None]) -> None:
             f"{loose:,} images lie beside the {len(classes)} sub-folders, so these are no classes"
         )
         return
+    if _too_many(naming, classes, "sub-folders"):
+        return
     place = {name: k for k, name in enumerate(classes)}
     naming.labels = np.array([place[str(folder)] for folder in folders], dtype=np.int64)
-    naming.class_names = tuple(classes)
+    naming.class_names = tuple(printable(name) for name in classes)
 
 
-def _metadata_rows(metadata: Sequence[tuple[str, str]], thing: str) -> dict[str, dict[str, object]]:
-    """Rows by the path of the file they speak of, relative to the data set."""
-    rows: dict[str, dict[str, object]] = {}
+def _too_many(naming: Naming, classes: Sequence[str], what: str) -> bool:
+    if len(classes) <= MAX_CLASSES:
+        return False
+    naming.notes.append(f"{len(classes):,} {what} are more than {MAX_CLASSES:,}: no classes")
+    return True
+
+
+@dataclass
+class _Rows:
+    """Label and text by the path of an image that was found; how many rows there are."""
+
+    found: dict[str, tuple[object, object]] = field(default_factory=dict)
+    total: int = 0
+    strangers: int = 0
+
+
+def _metadata_rows(names: Sequence[str], metadata: Sequence[tuple[str, str]], thing: str) -> _Rows:
+    """Rows of the images that were found; of the others only their number is kept."""
+    known = {posixpath.normpath(name) for name in names}
+    rows = _Rows()
     for name, text in metadata:
-        where = f"{thing}: {name}"
+        where = f"{thing}: {printable(name)}"
         for number, row in _parse(name, text, where):
             file_name = row.get("file_name")
             if not isinstance(file_name, str) or not file_name:
                 raise DataError(where, f"line {number} has no file_name", _EXPECTED)
-            rows[posixpath.normpath(posixpath.join(posixpath.dirname(name), file_name))] = row
+            rows.total += 1
+            path = posixpath.normpath(posixpath.join(posixpath.dirname(name), file_name))
+            if path in known:
+                rows.found[path] = row.get("label"), row.get("text")
+            else:
+                rows.strangers += 1
     return rows
 
 
 _EXPECTED = "expected file_name and text and/or label"
 
 
-def _parse(name: str, text: str, where: str) -> list[tuple[int, dict[str, object]]]:
+def _parse(name: str, text: str, where: str) -> Iterator[tuple[int, dict[str, object]]]:
+    """Line number and row, one after the other: a list of all would be many times the text."""
     if name.lower().endswith(".jsonl"):
-        rows = []
-        for number, line in enumerate(text.splitlines(), 1):
+        for number, line in enumerate(_lines(text), 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise DataError(where, f"line {number} is not JSON: {error}", "") from None
+                reason = f"line {number} is not JSON: {printable(error)}"
+                raise DataError(where, reason, "") from None
             if not isinstance(row, dict):
                 raise DataError(where, f"line {number} is not an object", _EXPECTED)
-            rows.append((number, row))
-        return rows
+            yield number, row
+        return
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        reader = csv.DictReader(_lines(text), strict=True)
         if "file_name" not in (reader.fieldnames or []):
-            found = ", ".join(reader.fieldnames or []) or "nothing"
+            found = printable(", ".join(reader.fieldnames or [])) or "nothing"
             raise DataError(where, f"its header holds {found}", _EXPECTED)
-        return [(reader.line_num, dict(row)) for row in reader]
+        for row in reader:
+            yield reader.line_num, row
     except csv.Error as error:
-        raise DataError(where, f"not a CSV file: {error}", _EXPECTED) from None
+        raise DataError(where, f"not a CSV file: {printable(error)}", _EXPECTED) from None
 
 
-def _from_metadata(
-    naming: Naming, names: Sequence[str], rows: dict[str, dict[str, object]], thing: str
-) -> None:
-    found = [rows.get(posixpath.normpath(name)) for name in names]
+def _lines(text: str) -> Iterator[str]:
+    """Lines with their ends."""
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start) + 1 or len(text)
+        yield text[start:end]
+        start = end
+
+
+def _from_metadata(naming: Naming, names: Sequence[str], rows: _Rows, thing: str) -> None:
+    if not rows.total:
+        return
+    found = [rows.found.get(posixpath.normpath(name)) for name in names]
     missing = sum(row is None for row in found)
     if missing:
         naming.notes.append(f"{missing:,} of {len(names):,} images have no row in the metadata")
-    strangers = len(set(rows) - {posixpath.normpath(name) for name in names})
-    if strangers:
-        naming.notes.append(f"{strangers:,} rows of the metadata name no image that was found")
-    texts = [None if row is None else row.get("text") for row in found]
+    if rows.strangers:
+        naming.notes.append(f"{rows.strangers:,} rows of the metadata name no image that was found")
+    texts = [None if row is None else row[1] for row in found]
     if any(text not in (None, "") for text in texts):
         naming.captions = ["" if text is None else str(text) for text in texts]
-    values = [None if row is None else row.get("label") for row in found]
+    values = [None if row is None else row[0] for row in found]
     if any(isinstance(value, list | dict) for value in values):
         raise DataError(
             thing, "a label in the metadata is a list or an object", "one label an image"
         )
     words = [None if value in (None, "") else str(value) for value in values]
     classes = sorted({word for word in words if word is not None}, key=_label_order)
-    if not classes:
+    if not classes or _too_many(naming, classes, "labels in the metadata"):
         return
     place = {word: k for k, word in enumerate(classes)}
     naming.labels = np.array([-1 if w is None else place[w] for w in words], dtype=np.int64)
-    naming.class_names = tuple(classes)
+    naming.class_names = tuple(printable(word) for word in classes)
 
 
 def _label_order(word: str) -> tuple[int, float, str]:

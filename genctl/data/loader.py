@@ -3,10 +3,14 @@
 The order is one permutation by (seed, epoch) after the other; batch p takes the places from p·B on.
 Flips, crops and binarisation of batch p are drawn by (seed, p, row in the global batch). So the
 position is the whole state, and the ranks together see exactly what one process would.
+
+Images are bytes until they are on the device. A set that takes a small share of the device's free
+memory moves there whole, once, and batches are gathered there; the values are the same.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import get_args
@@ -20,6 +24,9 @@ from genctl.data.ranges import from_bytes
 from genctl.errors import UsageError
 from genctl.randomness import RandomStream
 from genctl.types import Batch
+
+RESIDENT_SHARE = 0.25
+"""Of the device's free memory, the most that examples may take to stay there."""
 
 
 class Loader(Iterator[Batch]):
@@ -35,6 +42,7 @@ class Loader(Iterator[Batch]):
         binarise: None as the data set was opened.
         rank: this process.
         world: number of processes, a divisor of ``batch_size``.
+        resident: keep the examples on the device; None where they fit.
 
     Attributes:
         position: global batches drawn so far; set it to go on from there.
@@ -53,6 +61,7 @@ class Loader(Iterator[Batch]):
         binarise: Binarise | None = None,
         rank: int = 0,
         world: int = 1,
+        resident: bool | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % world:
             reason = f"{batch_size} examples cannot be shared equally by {world} processes"
@@ -70,6 +79,8 @@ class Loader(Iterator[Batch]):
                 "they are repeated within it"
             )
         self._order: tuple[int, Tensor] | None = None
+        self._resident = resident
+        self._examples: Tensor | None = None
 
     @property
     def images(self) -> int:
@@ -81,6 +92,12 @@ class Loader(Iterator[Batch]):
         """Complete passes over the data; 0 for ever where draws are fresh."""
         return 0 if self.dataset.toy is not None else self.images // len(self.dataset)
 
+    def whole(self) -> Loader:
+        """A loader of the same order, at its beginning, that gives one process whole batches."""
+        twin = copy.copy(self)
+        twin.position, twin.rank, twin.world = 0, 0, 1
+        return twin
+
     def __iter__(self) -> Loader:
         return self
 
@@ -88,39 +105,41 @@ class Loader(Iterator[Batch]):
         """The next batch of this rank."""
         n = self.batch_size // self.world
         first = self.images + self.rank * n
-        index = torch.arange(first, first + n)
-        if self.dataset.toy is not None:
-            x = self.dataset.toy.draw(n, self._stream("toy"))
-            self.position += 1
-            return Batch(self._move(x), index=self._move(index))
-        index = self._places(index)
-        rows = self._gather(index)
-        if self.dataset.spec.kind == "image":
-            rows = self._windows(rows)
-            rows = _binary(rows, self.dataset.binarise, self._stream("binarise"))
-        x = self._move(rows)
-        if self.dataset.spec.kind == "image":
+        dataset = self.dataset
+        if dataset.toy is not None:
+            x = dataset.toy.draw(n, self._stream("toy"))
+            index = torch.arange(first, first + n)
+        else:
+            index = self._places(first, n)
+            x = self._gather(index)
+        if dataset.spec.kind == "image":
+            x = self._windows(x)
+            if dataset.binarise != "none":
+                x = _binary(x, dataset.binarise, self._stream("binarise"))
+            x = self._move(x)
             if self.flip:
                 # Choosing rows of (x, mirrored x) is much faster than torch.where on bytes.
                 second = (self._stream("flip").uniform(n) < 0.5).long() * n
                 x = torch.cat([x, x.flip(3)]).index_select(0, self._move(torch.arange(n) + second))
             x = from_bytes(x)
-        labels = self.dataset.labels
-        y = None if labels is None else self._move(labels[index])
+        labels = dataset.labels
+        y = None if labels is None else self._move(labels.index_select(0, index))
         self.position += 1
-        return Batch(x, y=y, index=self._move(index))
+        return Batch(self._move(x), y=y, index=self._move(index))
 
     def _stream(self, purpose: str) -> RandomStream:
         """Noise of this batch, addressed by the rows of the global batch."""
         return RandomStream(self.seed, "loader", purpose, self.position, rank=self.rank)
 
-    def _places(self, places: Tensor) -> Tensor:
-        """Places in the endless order → rows of the data set."""
+    def _places(self, first: int, n: int) -> Tensor:
+        """Rows of the data set at ``n`` places of the endless order."""
         total = len(self.dataset)
+        epoch, start = divmod(first, total)
         parts = []
-        for epoch in range(int(places[0]) // total, int(places[-1]) // total + 1):
-            here = places[(places >= epoch * total) & (places < (epoch + 1) * total)]
-            parts.append(self._permutation(epoch)[here - epoch * total])
+        while n > 0:
+            parts.append(self._permutation(epoch)[start : start + n])
+            n -= len(parts[-1])
+            epoch, start = epoch + 1, 0
         return torch.cat(parts)
 
     def _permutation(self, epoch: int) -> Tensor:
@@ -130,13 +149,28 @@ class Loader(Iterator[Batch]):
         return self._order[1]
 
     def _gather(self, index: Tensor) -> Tensor:
-        """Rows of this batch, in page-locked memory where the device copies from it by itself."""
-        examples = self.dataset.examples
+        """Rows of this batch: on the device if the examples are, else as soon as they can be."""
+        if self._examples is None:
+            self._examples = self._settled(self.dataset.examples)
+        examples = self._examples
+        if examples.device.type != "cpu":
+            return examples.index_select(0, self._move(index))
         if self.device.type != "cuda":
             return examples.index_select(0, index)
+        # In page-locked memory, from where the device copies by itself.
         shape = (len(index), *examples.shape[1:])
         rows = torch.empty(shape, dtype=examples.dtype, pin_memory=True)
         return torch.index_select(examples, 0, index, out=rows)
+
+    def _settled(self, examples: Tensor) -> Tensor:
+        """The examples where they stay: on the device, or in memory and on disk."""
+        resident = self._resident
+        if self.dataset.binarise == "dynamic":
+            resident = False  # a comparison with noise of the CPU, to the last bit
+        if resident is None and self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            resident = examples.nbytes <= RESIDENT_SHARE * free
+        return examples.to(self.device) if resident else examples
 
     def _windows(self, rows: Tensor) -> Tensor:
         """One window of the model's size from each row: at random, or central."""
@@ -151,12 +185,13 @@ class Loader(Iterator[Batch]):
         top, left = stream.integers(n, high=down + 1), stream.integers(n, high=right + 1)
         y = (top[:, None] + torch.arange(height))[:, None, :, None]
         x = (left[:, None] + torch.arange(width))[:, None, None, :]
-        return rows[
-            torch.arange(n)[:, None, None, None], torch.arange(channels)[:, None, None], y, x
-        ]
+        place = [torch.arange(n)[:, None, None, None], torch.arange(channels)[:, None, None], y, x]
+        if rows.device.type != "cpu":
+            place = [self._move(part) for part in place]
+        return rows[tuple(place)]
 
     def _move(self, value: Tensor) -> Tensor:
-        if self.device.type != "cuda":
+        if self.device.type != "cuda" or value.device.type == "cuda":
             return value.to(self.device)
         return value.contiguous().pin_memory().to(self.device, non_blocking=True)
 

@@ -1,111 +1,121 @@
-"""Rows while they are decoded: written in any order by several threads, checked, put in order."""
+"""Rows while they are decoded: written in any order by several threads, checked, put in order.
+
+What is known of a row is a few bytes in arrays and its pixels beyond a bound lie in a scratch file,
+so that a set larger than memory can be built.
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from genctl.data.cache import Index
+from genctl.data.cache import HASH_BYTES, Index
+from genctl.data.decode import Decoded
 from genctl.data.folder import Listing
 from genctl.errors import DataError
 
 MAX_BROKEN = 0.05
 """Share of broken files beyond which a set is refused."""
-ROUGH_IN_MEMORY_BYTES = 2**30
+ROUGH_IN_MEMORY_BYTES = 256 * 2**20
 _BLOCK_BYTES = 64 * 2**20
 
 IsTest = Callable[[Sequence[str]], np.ndarray | None]
 """Which of the given file names belong to the official test part; None where there is none."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One file: its content hash, and why it is broken or what it holds."""
-
-    name: str
-    hash: str
-    reason: str = ""
-    size: tuple[int, int] = (0, 0)
-    grey: bool = True
-    animated: bool = False
-
-
 class Rough:
-    """Decoded rows in the listing's order, three channels each, in memory or in a scratch file."""
+    """Decoded rows in the listing's order, three channels each, in memory or in a scratch file.
+
+    Args:
+        listing: the files.
+        size: width and height of every row.
+        scratch: a folder for the scratch file; None keeps all in memory.
+
+    Attributes:
+        broken: why a file could not be used, by its place in the listing.
+    """
 
     def __init__(self, listing: Listing, size: tuple[int, int], scratch: Path | None) -> None:
+        count = len(listing.names)
         self.listing = listing
-        self.rows: list[Row | None] = [None] * len(listing.names)
         self.row_shape = (3, size[1], size[0])
         self.row_bytes = 3 * size[0] * size[1]
-        total = self.row_bytes * len(listing.names)
-        self.array: np.ndarray | None = None
-        self.path = scratch / "rough" if scratch is not None else None
-        if self.path is None or total <= ROUGH_IN_MEMORY_BYTES:
-            self.path = None
-            self.array = np.empty((len(listing.names), *self.row_shape), np.uint8)
+        self.broken: dict[int, str] = {}
+        self._usable = np.zeros(count, bool)
+        self._hashes = np.zeros((count, HASH_BYTES), np.uint8)
+        self._sizes = np.zeros((count, 2), np.int64)
+        self._grey = np.zeros(count, bool)
+        self._animated = np.zeros(count, bool)
+        self._array: np.ndarray | None = None
+        if scratch is None or self.row_bytes * count <= ROUGH_IN_MEMORY_BYTES:
+            self._array = np.empty((count, *self.row_shape), np.uint8)
         else:
             # Written by position, not through a map: a full disk is then an error, not a crash.
-            self.file = open(self.path, "w+b")  # noqa: SIM115 - lives as long as its rows
+            self._file = open(scratch / "rough", "w+b")  # noqa: SIM115 - lives as long as its rows
 
-    def write(self, place: int, pixels: np.ndarray) -> None:
-        """Store ``(H, W, 1 or 3)`` pixels; safe from several threads."""
-        row = np.broadcast_to(pixels.transpose(2, 0, 1), self.row_shape)
-        if self.array is not None:
-            self.array[place] = row
-        else:
-            os.pwrite(self.file.fileno(), np.ascontiguousarray(row).data, place * self.row_bytes)
+    def put(self, place: int, digest: bytes, found: Decoded) -> None:
+        """Take a decoded file; safe from several threads. Of another size, only that is kept."""
+        self._hashes[place] = np.frombuffer(digest, np.uint8)
+        self._sizes[place] = found.size
+        self._grey[place] = found.pixels.shape[2] == 1
+        self._animated[place] = found.animated
+        if found.pixels.shape[:2] == self.row_shape[1:]:
+            row = np.broadcast_to(found.pixels.transpose(2, 0, 1), self.row_shape)
+            if self._array is not None:
+                self._array[place] = row
+            else:
+                pixels = np.ascontiguousarray(row)
+                os.pwrite(self._file.fileno(), pixels.data, place * self.row_bytes)
+        self._usable[place] = True
 
-    @property
-    def good(self) -> list[int]:
-        """Places of the usable rows."""
-        return [place for place, row in enumerate(self.rows) if row is not None and not row.reason]
+    def refuse(self, place: int, reason: str) -> None:
+        """Note that a file cannot be used."""
+        self.broken[place] = reason
+
+    def check(self, strict: bool, one_size: bool, thing: str) -> None:
+        """Raise DataError where too many files are broken, or sizes differ and must not."""
+        check_broken(self._reasons(), len(self.listing.names), strict, thing)
+        if one_size:
+            check_sizes(self._sizes[self._usable], thing)
 
     @property
     def channels(self) -> int:
         """1 only if every image is grey."""
-        return 1 if all(row.grey for row in self.rows if row is not None and not row.reason) else 3
+        return 1 if self._grey[self._usable].all() else 3
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """Shape of the finished array."""
-        return (len(self.good), self.channels, *self.row_shape[1:])
+        return (int(self._usable.sum()), self.channels, *self.row_shape[1:])
 
-    def order(self, is_test: IsTest) -> list[int]:
-        """Usable rows: training part first, each part by content hash."""
-        good = self.good
-        rows = [self._row(place) for place in good]
-        test = is_test([row.name for row in rows])
-        late = np.zeros(len(rows), bool) if test is None else test
-        keys = [(bool(late[i]), row.hash, row.name) for i, row in enumerate(rows)]
-        return [good[i] for i in sorted(range(len(good)), key=keys.__getitem__)]
+    def order(self, is_test: IsTest) -> np.ndarray:
+        """Places of the usable rows: training part first, each part by content hash."""
+        good = np.flatnonzero(self._usable)
+        test = is_test([self.listing.names[place] for place in good])
+        late = np.zeros(len(good), bool) if test is None else test
+        high, low = self._hashes[good].view(">u8").T
+        # The sort is stable and the listing sorted, so that copies of a file come by name.
+        return good[np.lexsort((low, high, late))]
 
-    def blocks(self, order: list[int]) -> Iterator[np.ndarray]:
+    def blocks(self, order: np.ndarray) -> Iterator[np.ndarray]:
         """The finished array in blocks of rows."""
         step = max(1, _BLOCK_BYTES // self.row_bytes)
-        source = self.array
-        if source is None:
-            self.file.flush()
-            shape = (len(self.rows), *self.row_shape)
-            source = np.memmap(self.file, np.uint8, mode="r", shape=shape)
         channels = self.channels
         for start in range(0, len(order), step):
-            yield source[order[start : start + step], :channels]
+            yield self._rows()[order[start : start + step], :channels]
 
-    def index(self, order: list[int]) -> Index:
+    def index(self, order: np.ndarray) -> Index:
         """The index that goes with ``order``."""
-        rows = [self._row(place) for place in order]
-        found = [row for row in self.rows if row is not None]
+        names = self.listing.names
         return Index(
-            names=[row.name for row in rows],
-            hashes=[row.hash for row in rows],
-            broken=[(row.name, row.reason) for row in found if row.reason],
-            animated=[row.name for row in found if row.animated],
+            names=[names[place] for place in order],
+            hashes=self._hashes[order],
+            broken=self._reasons(),
+            animated=[names[place] for place in np.flatnonzero(self._animated)],
             metadata=list(self.listing.metadata),
             notes=list(self.listing.notes),
             ignored=dict(self.listing.ignored),
@@ -116,24 +126,29 @@ class Rough:
         order = self.order(is_test)
         return np.concatenate(list(self.blocks(order))), self.index(order)
 
-    def _row(self, place: int) -> Row:
-        row = self.rows[place]
-        assert row is not None
-        return row
+    def _rows(self) -> np.ndarray:
+        if self._array is not None:
+            return self._array
+        # Mapped afresh for every block, so that what was read does not stay in this process.
+        shape = (len(self.listing.names), *self.row_shape)
+        return np.memmap(self._file, np.uint8, mode="r", shape=shape)
+
+    def _reasons(self) -> list[tuple[str, str]]:
+        return [(self.listing.names[place], self.broken[place]) for place in sorted(self.broken)]
 
 
-def check_sizes(rows: list[Row], thing: str) -> None:
-    """Refuse a set of several sizes where one was expected."""
-    sizes = Counter(row.size for row in rows)
-    if len(sizes) < 2:
+def check_sizes(sizes: np.ndarray, thing: str) -> None:
+    """Refuse a set of several sizes, ``(N, 2)`` width and height, where one was expected."""
+    if not len(sizes) or (sizes == sizes[0]).all():
         return
-    common = [f"{w} × {h} ({count:,})" for (w, h), count in sizes.most_common(3)]
-    more = f" and {len(sizes) - 3:,} more" if len(sizes) > 3 else ""
-    usual = min(sizes.most_common(1)[0][0])
+    counts = Counter(map(tuple, sizes.tolist()))
+    common = [f"{w} × {h} ({count:,})" for (w, h), count in counts.most_common(3)]
+    more = f" and {len(counts) - 3:,} more" if len(counts) > 3 else ""
+    usual = min(counts.most_common(1)[0][0])
     edge = min((8, 16, 28, 32, 64, 128, 256), key=lambda n: abs(n - usual))
     raise DataError(
         thing,
-        f"images of {len(sizes):,} sizes, expected one: {', '.join(common)}{more}",
+        f"images of {len(counts):,} sizes, expected one: {', '.join(common)}{more}",
         f"choose one, e.g. --set data.size={edge}",
     )
 

@@ -15,6 +15,7 @@ from typing import Literal
 from urllib.parse import parse_qsl
 
 from genctl.errors import UsageError
+from genctl.printable import is_printable, printable
 from genctl.registry import suggest
 
 Split = Literal["train", "test", "all"]
@@ -61,8 +62,11 @@ def parse_spec(text: str) -> DataSource:
     Raises:
         UsageError: empty, unknown name, missing root, malformed option.
     """
-    if not isinstance(text, str) or not text.strip() or "\0" in text:
+    if not isinstance(text, str) or not text.strip():
         raise UsageError(f"--data {text!r}", "names no data", f"e.g. {_EXAMPLES}")
+    if not is_printable(text):
+        reason = "holds characters that cannot be shown"
+        raise UsageError(f"--data {printable(text)}", reason, "rename the file or folder")
     rest, split = text, None
     match = _SPLIT.match(text)
     if match is not None and not _exists(text):

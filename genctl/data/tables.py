@@ -18,7 +18,7 @@ from genctl.data.archives import is_archive, open_archive
 from genctl.data.arrays import Arrays
 from genctl.data.build import FileSource, Progress, Transform
 from genctl.data.decode import SUFFIXES, Crop
-from genctl.data.folder import FolderSource, Listing
+from genctl.data.folder import FolderSource
 from genctl.data.labels import Naming, name_facts
 from genctl.data.spec import DataSource
 from genctl.errors import DataError, UsageError
@@ -42,7 +42,7 @@ class Table:
         names: file names, or None.
         broken: name and reason of skipped files.
         warnings: what a user should know.
-        digest_rows: content hashes that stand for the examples in the fingerprint.
+        hashes: content hashes, one row an example, that stand for them in the fingerprint; or None.
     """
 
     kind: Literal["image", "points"]
@@ -56,7 +56,7 @@ class Table:
     names: list[str] | None = None
     broken: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    digest_rows: list[str] | None = None
+    hashes: np.ndarray | None = None
 
 
 def read_table(
@@ -107,9 +107,8 @@ def _from_files(
     official: Callable[[Sequence[str]], np.ndarray | None] | None = None,
 ) -> Table:
     """Decode (or find in the cache) the images of a folder or archive and read their names."""
-    listing: Listing | None = None if source.sequential else source.listing()
-    if listing is not None:
-        _refuse_frames(listing, thing)
+    # To list an archive takes longer than to open the cache, and its key is its own state.
+    listing = source.listing() if isinstance(source, FolderSource) else None
 
     def is_test(names: Sequence[str]) -> np.ndarray | None:
         return official(names) if official else name_facts(names, (), thing).test
@@ -127,11 +126,10 @@ def _from_files(
         notes.append(f"{len(index.broken):,} broken files were skipped")
     height, width = images.shape[2:]
     colour = "grey" if images.shape[1] == 1 else "colour"
-    hashes = [int(text[:16], 16) for text in index.hashes]
     return Table(
         "image",
         images,
-        np.array(hashes, dtype=np.float64) / 2.0**64,
+        _position(index.hashes),
         f"{len(images):,} {colour} images of {width} × {height} in {thing}",
         labels=naming.labels,
         class_names=naming.class_names,
@@ -140,7 +138,7 @@ def _from_files(
         names=index.names,
         broken=index.broken,
         warnings=[*(listing.notes if listing is not None else index.notes), *naming.notes, *notes],
-        digest_rows=index.hashes,
+        hashes=index.hashes,
     )
 
 
@@ -153,8 +151,10 @@ def _from_arrays(found: Arrays, transform: Transform, thing: str) -> Table:
     if found.test is not None:
         position = np.zeros(len(rows))  # an official test part needs no hash
     else:
-        hashes = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
-        position = np.array([int.from_bytes(h, "big") for h in hashes], np.float64) / 2.0**64
+        hashes = [
+            hashlib.blake2b(row, digest_size=8).digest() for row in np.ascontiguousarray(rows)
+        ]
+        position = _position(np.frombuffer(b"".join(hashes), np.uint8).reshape(len(rows), 8))
     if found.images is not None:
         examples = resize_all(found.images, transform.edge, transform.crop)
     else:
@@ -168,6 +168,12 @@ def _from_arrays(found: Arrays, transform: Transform, thing: str) -> Table:
         class_names=found.class_names,
         test=found.test,
     )
+
+
+def _position(hashes: np.ndarray) -> np.ndarray:
+    """The first 8 bytes of each hash as a number in [0, 1)."""
+    first = np.ascontiguousarray(hashes[:, :8]).view(">u8")[:, 0]
+    return first.astype(np.float64) / 2.0**64
 
 
 def resize_all(images: np.ndarray, edge: int | None, crop: Crop) -> np.ndarray:
@@ -234,18 +240,3 @@ def _check_path(path: Path) -> None:
     raise DataError(
         str(path), reason, "check --data; `genctl data inspect SPEC` shows what is found"
     )
-
-
-def _refuse_frames(listing: Listing, thing: str) -> None:
-    """A folder without images that plainly holds sound or video."""
-    if listing.names:
-        return
-    for suffix, kind in (
-        (".wav", "sound"),
-        (".mp4", "video"),
-        (".avi", "video"),
-        (".webm", "video"),
-    ):
-        if listing.ignored[suffix]:
-            reason = f"holds {listing.ignored[suffix]:,} {suffix} files, and {kind} is not read yet"
-            raise UsageError(thing, reason, "expected images")

@@ -23,11 +23,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from genctl.engine.checkpoint_schema import problem_of
 from genctl.errors import DataError, NonFiniteError
+from genctl.printable import printable
+from genctl.reading import read_limited
 
 SCHEMA = 1
 FILES = ("weights", "averaged", "optimisers")
-_STEP = re.compile(r"^step-(\d{8,})$")
+MAX_STATE_BYTES = 64 * 2**20
+MAX_TENSOR_BYTES = 2**40
+_STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,9 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
                 "lower the learning rate; the last good checkpoint is kept",
             )
     folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)  # what killed writers left may be all that fills the disk
     target = folder / f"step-{checkpoint.step:08d}"
     partial = folder / f".tmp-{target.name}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir()
         sums = {}
@@ -79,13 +84,15 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
             _write_synced(partial / f"{name}.safetensors", content)
         state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state, "sha256": sums}
         state["checksum"] = _checksum(state)
-        _write_synced(partial / "state.json", json.dumps(state, indent=1).encode())
+        _write_synced(partial / "state.json", json.dumps(state).encode())
         _sync_folder(partial)
-        if target.exists():  # the same step again, after `--resume RUN@step`
-            shutil.rmtree(target)
+        if target.exists():
+            _discard(target)
         partial.rename(target)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):  # a failed write tells no name, and users know this one
+            error.filename = str(target)
         raise
     point(folder, "latest", target)
     return target
@@ -106,20 +113,31 @@ def read(path: Path) -> Checkpoint:
     Raises:
         DataError: missing, damaged, or written by a newer genctl.
     """
+    place = path / "state.json"
     try:
-        state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+        state = json.loads(read_limited(place, MAX_STATE_BYTES))
         recorded = state.pop("checksum")
         whole = recorded == _checksum(state)
-        sums = state.pop("sha256")
+        sums = {name: str(state["sha256"][name]) for name in FILES}
+        newer = int(state["schema"]) > SCHEMA
+        del state["sha256"]
     except FileNotFoundError:
         raise DataError(str(path), "no checkpoint here", _other(path)) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DataError(f"{path}/state.json", "damaged: not readable", _other(path)) from None
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}"
+        raise DataError(str(place), reason, _other(path)) from None
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+        raise DataError(str(place), "damaged: not readable", _other(path)) from None
     if not whole:
-        raise DataError(f"{path}/state.json", "damaged: checksum differs", _other(path))
-    if state.pop("schema") > SCHEMA:
+        raise DataError(str(place), "damaged: checksum differs", _other(path))
+    if newer:
         raise DataError(str(path), "written by a newer genctl", "update genctl")
     tensors = {name: _read_tensors(path / f"{name}.safetensors", sums[name]) for name in FILES}
+    problem = problem_of(state, tensors["optimisers"])
+    if problem:
+        reason = f"not a state of genctl's: {printable(problem)}"
+        raise DataError(str(place), reason, _other(path))
+    del state["schema"]
     return Checkpoint(step=state.pop("step"), state=state, **tensors)
 
 
@@ -127,7 +145,9 @@ def steps(folder: Path) -> list[int]:
     """Steps of all complete checkpoints, ascending."""
     if not folder.is_dir():
         return []
-    return sorted(int(m[1]) for p in folder.iterdir() if (m := _STEP.match(p.name)) and p.is_dir())
+    # A link of such a name was not made by genctl, and may lead anywhere.
+    found = [p.name for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
+    return sorted(int(match[1]) for name in found if (match := _STEP.match(name)))
 
 
 def locate(folder: Path, at: str | None = None) -> Path:
@@ -143,21 +163,22 @@ def locate(folder: Path, at: str | None = None) -> Path:
     known = steps(folder)
     if not known:
         raise DataError(str(folder.parent), "has no checkpoint", "is this a run directory?")
-    if at in (None, "latest", "best"):
-        link = folder / (at or "latest")
-        if link.is_dir():
-            return link.resolve()
-        if at != "best":  # killed between the rename and the link
-            return folder / f"step-{known[-1]:08d}"
+    if at in (None, "latest"):  # whatever the link says: it is set after the checkpoint is there
+        return folder / f"step-{known[-1]:08d}"
+    if at == "best":
+        chosen = (folder / "best").resolve()
+        if chosen.parent == folder.resolve() and any(chosen.name == _name(s) for s in known):
+            return chosen
         raise DataError(
             f"{folder.parent}@best",
             "no best checkpoint: none was chosen by a named measure",
             "name a step",
         )
-    if re.fullmatch(r"[0-9]+", str(at)) and int(str(at)) in known:
-        return folder / f"step-{int(str(at)):08d}"
+    if re.fullmatch(r"[0-9]{1,18}", str(at)) and int(str(at)) in known:
+        return folder / _name(int(str(at)))
     listed = ", ".join(map(str, known))
-    raise DataError(f"{folder.parent}@{at}", f"no such step; it has {listed}", "name one of these")
+    thing = f"{folder.parent}@{printable(at)}"
+    raise DataError(thing, f"no such step; it has {listed}", "name one of these")
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -165,27 +186,42 @@ def prune(folder: Path, keep: int) -> None:
 
     The checkpoints that ``latest`` and ``best`` point to stay.
     """
-    for leftover in folder.glob(".tmp-*"):
-        if leftover.is_dir() and not leftover.is_symlink():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+    _sweep(folder)
     if keep:
         pinned = {link.resolve() for n in ("latest", "best") if (link := folder / n).is_symlink()}
         for step in steps(folder)[:-keep]:
             path = folder / f"step-{step:08d}"
             if path.resolve() not in pinned:
-                shutil.rmtree(path)
+                _discard(path)
 
 
 def drop_after(folder: Path, step: int) -> list[int]:
-    """Remove checkpoints later than ``step``: the run is about to be continued from there."""
+    """Remove checkpoints later than ``step``: the run is about to be continued from there.
+
+    The newest goes first, so that a kill on the way leaves a run that ends at one of them.
+    """
     later = [s for s in steps(folder) if s > step]
     if later:
         point(folder, "latest", folder / f"step-{step:08d}")
-    for found in later:
-        shutil.rmtree(folder / f"step-{found:08d}")
+    for found in reversed(later):
+        _discard(folder / f"step-{found:08d}")
     return later
+
+
+def _discard(path: Path) -> None:
+    """Remove a checkpoint at one instant: half a one is never seen under its name."""
+    gone = path.with_name(f".tmp-gone-{path.name}-{os.getpid()}")
+    path.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what writers left that were killed; the run's lock says that none is at work."""
+    for leftover in folder.glob(".tmp-*"):
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -195,7 +231,7 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_tensors(path: Path, recorded: str) -> dict[str, Tensor]:
     try:
-        content = path.read_bytes()
+        content = read_limited(path, MAX_TENSOR_BYTES)
     except OSError as error:
         raise DataError(
             str(path), f"cannot be read: {error.strerror}", _other(path.parent)
@@ -204,9 +240,14 @@ def _read_tensors(path: Path, recorded: str) -> dict[str, Tensor]:
         raise DataError(str(path), "damaged: its checksum differs", _other(path.parent))
     try:
         tensors: dict[str, Tensor] = load(content)
-    except SafetensorError as error:
-        raise DataError(str(path), f"damaged: {error}", _other(path.parent)) from None
+    except (SafetensorError, RuntimeError, LookupError, ValueError, TypeError) as error:
+        reason = f"damaged: {printable(' '.join(str(error).split()))}"
+        raise DataError(str(path), reason, _other(path.parent)) from None
     return tensors
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _other(path: Path) -> str:

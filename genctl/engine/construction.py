@@ -36,6 +36,8 @@ def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training
     check_players(config, model)
     model.train()
     ranks, rank = distributed.world_size(), distributed.rank()
+    if rank:  # equal weights, but dropout of its own
+        torch.manual_seed(seed_of(seed, "global", rank))
     loader = Loader(
         dataset,
         batch_size=config.train.batch_size,
@@ -78,15 +80,18 @@ def check_players(config: RunConfig, model: GenerativeModel) -> None:
 
 
 def begin(training: Training, init: str | Path | None) -> None:
-    """Data-dependent or borrowed initial weights; equal on every rank; averages start there."""
+    """Data-dependent or borrowed initial weights; equal on every rank; averages start there.
+
+    Every rank initialises from the whole global batches, as a single one would, so collectives
+    inside a layer find their partners; rank 0's result is what counts.
+    """
     model, config = training.model, training.config
     if init is not None:
-        load_initial_weights(model, init)
-    elif distributed.is_main():
+        distributed.together(lambda: load_initial_weights(model, init))
+    else:
         rng = RandomStream(config.train.seed, "initialise", device=training.update.device)
         with torch.no_grad():
-            model.initialise(training.loader, rng)
-        training.loader.position = 0
+            model.initialise(training.loader.whole(), rng)
     distributed.broadcast(model)
     training.average.load_state(
         {k: v.clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
@@ -112,14 +117,39 @@ def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:
 
 def take_up(
     training: Training, directory: RunDirectory, metrics: MetricsFile, at: str
-) -> list[int]:
-    """Restore a checkpoint, cut the log back to it, and drop the later checkpoints."""
-    place = checkpoint.locate(directory.checkpoints, at)
-    restore(training, checkpoint.read(place))
-    dropped = checkpoint.drop_after(directory.checkpoints, training.step)
-    metrics.cut(training.step, drop=training.final_row)
+) -> list[str]:
+    """Restore a checkpoint, cut the log back to it, and drop the later checkpoints.
+
+    Every rank reads the run directory, so all machines must see it; rank 0 alone writes.
+
+    Returns:
+        What a user should know of it.
+    """
+
+    def read() -> checkpoint.Checkpoint:
+        found = checkpoint.read(checkpoint.locate(directory.checkpoints, at))
+        restore(training, found)
+        return found
+
+    found = distributed.together(read)
+    notes = [f"going on from step {training.step}"]
+    ranks, before = distributed.world_size(), found.state.get("ranks", 1)
+    if ranks != before:
+        share = training.config.train.batch_size // ranks
+        notes.append(f"processes: {ranks}, before {before}; each takes {share} of a batch")
+
+    def cut() -> None:
+        dropped = checkpoint.drop_after(directory.checkpoints, training.step)
+        metrics.cut(training.step, drop=training.final_row)
+        if dropped:
+            notes.append(f"dropped the later checkpoints {', '.join(map(str, dropped))}")
+
+    distributed.on_main(cut)
     training.final_row = None
-    return dropped
+    if distributed.rank():
+        seed = training.config.train.seed
+        torch.manual_seed(seed_of(seed, "global", distributed.rank(), training.step))
+    return notes
 
 
 def read_checkpoint(address: str | Path) -> checkpoint.Checkpoint:

@@ -6,6 +6,7 @@ import re
 
 import torch
 
+from genctl.engine.launch import local_rank
 from genctl.errors import UsageError
 
 
@@ -21,7 +22,7 @@ def pick_device(name: str = "auto") -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, present in available.items() if present))
+        name = next(kind for kind, present in available.items() if present)
     kind, _, index = name.partition(":")
     if kind not in available or not re.fullmatch(r"\d{0,3}", index):
         raise UsageError(f"--device {name}", "unknown device", "auto, cpu, cuda or mps")
@@ -33,4 +34,6 @@ def pick_device(name: str = "auto") -> torch.device:
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise UsageError(f"--device {name}", f"this machine has {count} of them", "--device cuda")
+    if kind == "cuda" and not index:
+        return torch.device("cuda", local_rank())
     return torch.device(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from genctl.config.load import with_overrides
 from genctl.config.schema import Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.spec import parse_spec
-from genctl.engine import checkpoint, precision
+from genctl.engine import checkpoint, distributed, precision
 from genctl.engine.compilation import compile_networks
 from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
@@ -54,45 +55,54 @@ def fit(
         GenctlError: of the kind that says what the user can do.
     """
     deadline = None if max_seconds is None else time.monotonic() + max_seconds
-    report = report or Silent()
-    where = pick_device(device)
-    directory = RunDirectory(Path(out))
-    if resume is None:
-        directory.refuse_if_taken()
-    lock = directory.lock() if directory.exists() else None
-    try:
-        dataset = (
-            data
-            if isinstance(data, Dataset)
-            else open_data(config, data, download=download, strict=strict_data)
+    with distributed.processes(device), ExitStack() as at_the_end:
+        report = (report if distributed.is_main() else None) or Silent()
+        at_the_end.callback(report.close)
+        where = distributed.together(lambda: pick_device(device))
+        directory = RunDirectory(Path(out))
+
+        def claim() -> None:
+            if resume is None:
+                directory.refuse_if_taken()
+            if directory.exists():
+                at_the_end.enter_context(directory.lock())
+
+        distributed.on_main(claim)
+        dataset = distributed.together(
+            lambda: (
+                data
+                if isinstance(data, Dataset)
+                else open_data(config, data, download=download, strict=strict_data)
+            )
         )
         for warning in dataset.warnings:
             report.note(f"warning: {warning}")
-        config = complete(config, dataset, data if isinstance(data, str) else None, where)
-        training = build(config, dataset, where)
+        distributed.require_equal("the data", dataset.fingerprint, "give all processes the same")
+        spec = data if isinstance(data, str) else None
+        config = complete(config, dataset, spec, where)
+        training = distributed.together(lambda: build(config, dataset, where))
         metrics = MetricsFile(directory.metrics_file)
         for text in training.loader.notes:
             report.note(text)
         if config.train.compile:
             report.note(f"torch.compile: {', '.join(compile_networks(training.model))}")
         if resume is not None and checkpoint.steps(directory.checkpoints):
-            dropped = take_up(training, directory, metrics, resume)
-            directory.write_config(config)
-            report.note(f"going on from step {training.step}")
-            if dropped:
-                report.note(f"dropped the later checkpoints {', '.join(map(str, dropped))}")
+            for text in take_up(training, directory, metrics, resume):
+                report.note(text)
+            distributed.on_main(lambda: directory.write_config(config))
         else:
             begin(training, init)
-            if resume is None:
-                directory.create(config)
-                lock = lock or directory.lock()
-            checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+
+            def start() -> None:
+                if resume is None:
+                    directory.create(config)
+                    at_the_end.enter_context(directory.lock())
+                checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+
+            distributed.on_main(start)
+            distributed.together(directory.require_seen)
         report.note(f"{describe(config, where)}; {dataset.source}")
         return run_loop(training, directory, metrics, report, deadline)
-    finally:
-        report.close()
-        if lock is not None:
-            lock.close()
 
 
 def open_data(
@@ -154,4 +164,6 @@ def complete(
 
 def describe(config: RunConfig, device: torch.device) -> str:
     """One line: what is trained where and how."""
-    return f"{config.preset or config.model['kind']} on {device} in {config.train.precision}"
+    ranks = distributed.world_size()
+    many = f" by {ranks} processes" if ranks > 1 else ""
+    return f"{config.preset or config.model['kind']} on {device}{many} in {config.train.precision}"

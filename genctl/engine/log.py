@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class MetricsFile:
         clean = {key: None if key in bad else value for key, value in row.items()}
         if bad:
             clean["nonfinite"] = bad
-        with self.path.open("a", encoding="utf-8") as file:
+        with _naming(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(clean) + "\n")
             file.flush()
 
@@ -102,17 +103,31 @@ class MetricsFile:
         """Keep the rows up to ``step``; a torn last line and the row of step ``drop`` go."""
         if not self.path.exists():
             return
+        before = self.path.read_text(encoding="utf-8", errors="replace")
         kept = [
             line
-            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+            for line in before.splitlines()
             if (found := _step_of(line)) is not None and found <= step and found != drop
         ]
+        after = "".join(line + "\n" for line in kept)
+        if after == before:  # nothing to cut, so going on needs no space for it
+            return
         partial = self.path.with_name(f".{self.path.name}.tmp")
-        with partial.open("w", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in kept))
+        with _naming(self.path), partial.open("w", encoding="utf-8") as file:
+            file.write(after)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Name the file in an error of the block: a failed write tells no name."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise
 
 
 def _step_of(line: str) -> int | None:

@@ -21,6 +21,8 @@ from genctl.engine.schedules import Plateau
 from genctl.engine.state import Training, snapshot
 from genctl.errors import NonFiniteError
 
+RANKS_DIFFER = "use machines of one kind; on equal ones it is a bug, please report it"
+
 MOST_SKIPS = 20
 """Non-finite gradients in a row after which a run is given up."""
 
@@ -56,18 +58,34 @@ def run_loop(
     def seconds() -> float:
         return training.seconds_before + time.monotonic() - began
 
-    def save() -> None:
+    def write() -> None:
+        checkpoint.write(directory.checkpoints, snapshot(training, seconds()))
+        checkpoint.prune(directory.checkpoints, config.train.keep)
+
+    def save() -> str:
+        """Keep the state of this step, unless it is no good: then say why."""
         nonlocal last_save, saved_step
-        if distributed.is_main() and saved_step != training.step:
-            checkpoint.write(directory.checkpoints, snapshot(training, seconds()))
-            checkpoint.prune(directory.checkpoints, config.train.keep)
+        if trouble := _trouble(training):
+            return trouble
+        if saved_step != training.step:
+            state = [*model.parameters(), *model.buffers()]
+            distributed.require_equal("the weights", distributed.digest(state), RANKS_DIFFER)
+            distributed.on_main(write)
         last_save, saved_step = time.monotonic(), training.step
+        return ""
 
     report.start(training.step, steps)
     with signals.listening() as requests:
-        while training.step < steps:
-            if requests.stop or (deadline is not None and time.monotonic() > deadline):
-                stopped_by = "signal" if requests.stop else "time"
+        while training.step < steps and not trouble:
+            now = time.monotonic()
+            late = deadline is not None and now > deadline
+            due = isinstance(cadence, str) and now - last_save > seconds_of(cadence)
+            stop, late, asked = distributed.any_of(requests.stop, late, requests.save or due)
+            if asked:
+                requests.save = False
+                trouble = save()
+            if stop or late or trouble:
+                stopped_by = "signal" if stop else "time"
                 break
             step = training.step + 1
             logging = step == 1 or step % every == 0 or step == steps
@@ -77,7 +95,8 @@ def run_loop(
             report.advance(step)
             if logging:
                 row = _row(training, seconds())
-                metrics.append(row)
+                if distributed.is_main():
+                    metrics.append(row)
                 now = time.monotonic()
                 rate = (training.loader.images - images_at) / max(1e-9, now - last_row_at)
                 report.row(row, rate)
@@ -88,28 +107,19 @@ def run_loop(
                 else:  # a last row between two intervals: going on must be as if it had not been
                     update.window.drop_extras()
                     training.final_row = step
-            due = (
-                step % cadence == 0
-                if isinstance(cadence, int)
-                else time.monotonic() - last_save > seconds_of(cadence)
-            )
-            trouble = _trouble(training) if logging or due else ""
-            if trouble:
-                break
+                if trouble := _trouble(training):
+                    break
             preview = config.log.preview_every
             if preview and distributed.is_main() and (step % preview == 0 or step == steps):
                 write_preview(training, directory.samples)
-            if due or requests.save:
-                requests.save = False
-                save()
-        trouble = trouble or _trouble(training)
-        if trouble:
+            if isinstance(cadence, int) and step % cadence == 0:
+                trouble = save()
+        if trouble := trouble or save():
             report.note(f"stopped at step {training.step}: {trouble}")
             stopped_by = "nonfinite"
-        else:
-            save()
     images = training.loader.images
-    return FitResult(directory.path, training.step, images, seconds(), stopped_by, metrics.last())
+    last = metrics.last() if distributed.is_main() else {}
+    return FitResult(directory.path, training.step, images, seconds(), stopped_by, last)
 
 
 def _row(training: Training, seconds: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genctl.config.schema import RunConfig
 from genctl.contracts import CAPABILITIES, GenerativeModel, capabilities
-from genctl.engine import precision
+from genctl.engine import distributed, precision
 from genctl.engine.construction import build_model, read_checkpoint
 from genctl.engine.device import pick_device
 from genctl.engine.run_directory import RunDirectory, split_address
@@ -81,27 +81,37 @@ class Run:
         condition: Tensor | None = None,
         batch_size: int | None = None,
         first: int = 0,
+        shared: bool = True,
     ) -> Tensor:
         """Draw samples number ``first`` to ``first + n``: bit for bit the same whatever ``n`` is.
 
         The model always computes whole batches that begin at multiples of the batch size, because
         kernels round differently for different shapes. Another ``batch_size`` therefore gives the
-        same samples up to that rounding.
+        same samples up to that rounding. Several processes take the batches by turns and all get
+        the whole, which is bit for bit what one would draw; ``shared=False`` draws all of it here.
 
         Returns:
             ``(n, *shape)`` on the CPU, images in [−1, 1].
         """
         self.require("sample")
         size = batch_size or SAMPLE_BATCH
+        starts = list(range(first - first % size, first + n, size))
+        kept = [slice(max(0, first - start), first + n - start) for start in starts]
+        mine = slice(distributed.rank(), None, distributed.world_size()) if shared else slice(None)
         parts = []
-        for start in range(first - first % size, first + n, size):
-            rows = torch.arange(start, start + size).clamp(first, max(first, first + n - 1)) - first
-            part = None if condition is None else condition[rows].to(self.device)
+        for start, rows in list(zip(starts, kept, strict=True))[mine]:
+            last = max(first, first + n - 1)
+            numbers = torch.arange(start, start + size).clamp(first, last) - first
+            part = None if condition is None else condition[numbers].to(self.device)
             rng = self.stream(seed, "sample", first_row=start)
             with precision.autocast(self.device, self.precision):
                 drawn = self.model.sample(size, rng, part)  # type: ignore[operator]
-            parts.append(drawn.float().cpu()[max(0, first - start) : first + n - start])
-        return torch.cat(parts) if parts else torch.empty(0, *self.spec.shape)
+            parts.append(drawn.float().cpu()[rows])
+        nothing = torch.empty(0, *self.spec.shape)
+        if not shared:
+            return torch.cat([nothing, *parts])
+        sizes = [len(range(size)[rows]) for rows in kept]
+        return distributed.in_turns(parts, sizes, nothing)
 
     @torch.no_grad()
     def interpolate(

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -18,7 +22,10 @@ import torch
 from genctl import __version__
 from genctl.config.load import read_yaml, to_yaml
 from genctl.config.schema import RunConfig
-from genctl.errors import DataError, UsageError
+from genctl.errors import DataError, GenctlError, UsageError
+
+_MADE_AT_START = re.compile(r"step-0+$|latest$|\.tmp-")
+"""What the folder of checkpoints holds before a run is one."""
 
 
 def split_address(address: str | Path) -> tuple[Path, str | None]:
@@ -42,11 +49,17 @@ def next_free(preset: str, parent: Path | None = None) -> Path:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that it is either the old one or the new one."""
     partial = path.with_name(f".{path.name}.tmp")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        error.filename = str(path)  # a failed write tells no name
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 @dataclass(frozen=True)
@@ -95,35 +108,65 @@ class RunDirectory:
                 str(self.path), "no such run directory", "`ls runs` shows what there is"
             )
         if not self.exists():
+            if any(self.path.iterdir()) and _is_unfinished(self.path):
+                reason = "a start that was interrupted before it was a run"
+                raise DataError(str(self.path), reason, "start it again with the same --out")
             raise DataError(
                 str(self.path), "not a run: it has no config.yaml", "give a run directory"
             )
         return read_yaml(self.config_file)
 
     def refuse_if_taken(self) -> None:
-        """Make sure that a new run may begin here.
+        """Make sure that a new run may begin here; what a killed start left is no obstacle.
 
         Raises:
             UsageError: there is a run or something else already.
+            GenctlError: nothing can be written here.
         """
         if self.exists():
             raise UsageError(
                 str(self.path), "a run is already here", f"--resume {self.path}, or another --out"
             )
-        if self.path.exists() and (not self.path.is_dir() or any(_contents(self.path))):
+        if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
             raise UsageError(str(self.path), "exists and is not empty", "choose another --out")
+        place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            reason = f"cannot be written: {place} is read-only"
+            raise GenctlError(str(self.path), reason, "choose a place you may write to with --out")
 
-    def create(self, config: RunConfig) -> None:
+    def create(self, config: RunConfig, first: Callable[[], object] | None = None) -> None:
         """Begin a run here.
+
+        Args:
+            config: kept last of all: from then on this is a run. A start that is killed earlier
+                leaves nothing that must be gone on with, and can be repeated.
+            first: writes what a run must have from its beginning, its first checkpoint.
 
         Raises:
             UsageError: there is a run or something else already.
+            GenctlError: nothing can be written here.
         """
         self.refuse_if_taken()
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
         for folder in (self.path, self.checkpoints, self.samples, self.reports):
             folder.mkdir(parents=True, exist_ok=True)
         self.write_environment()
+        if first is not None:
+            first()
         self.write_config(config)
+
+    def require_seen(self) -> None:
+        """Make sure that this process sees the run that another one began.
+
+        Raises:
+            UsageError: it is on a disk of another machine.
+        """
+        if not self.exists():
+            raise UsageError(
+                str(self.path),
+                "the run that process 0 began is not here",
+                "choose an --out on a file system that all machines share",
+            )
 
     def write_config(self, config: RunConfig) -> None:
         """Keep the resolved configuration; a resumed run may have another length or cadence."""
@@ -139,9 +182,17 @@ class RunDirectory:
 
         Raises:
             UsageError: another process is training this run.
+            GenctlError: nothing can be written here.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        handle = (self.path / ".lock").open("w")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise GenctlError(
+                str(self.path),
+                f"cannot be written: {error.strerror}",
+                "make it writable, or copy it with `cp -r` and go on with the copy",
+            ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -149,6 +200,8 @@ class RunDirectory:
             raise UsageError(
                 str(self.path), "another process is training this run", "wait for it, or stop it"
             ) from None
+        except OSError:  # a file system without locks: then it is up to the user
+            pass
         return handle
 
 
@@ -169,9 +222,23 @@ def environment() -> dict[str, Any]:
     }
 
 
-def _contents(path: Path) -> list[Path]:
-    """What is in a folder besides our own lock."""
-    return [entry for entry in path.iterdir() if entry.name != ".lock"]
+def _is_unfinished(path: Path) -> bool:
+    """Whether a folder holds nothing, or only what a start that was killed can have left."""
+    for entry in path.iterdir():
+        if entry.name == "checkpoints" and entry.is_dir():
+            if not all(_MADE_AT_START.match(inner.name) for inner in entry.iterdir()):
+                return False
+        elif entry.name in ("samples", "reports") and entry.is_dir():
+            if any(entry.iterdir()):
+                return False
+        elif entry.name not in (
+            ".lock",
+            "environment.json",
+            ".environment.json.tmp",
+            ".config.yaml.tmp",
+        ):
+            return False
+    return True
 
 
 def _git_state() -> str | None:

@@ -1,4 +1,8 @@
-"""Signals: the first Ctrl-C or SIGTERM asks for a stop, SIGUSR1 for a checkpoint."""
+"""Signals: in a training the first Ctrl-C or SIGTERM asks for a stop, SIGUSR1 for a checkpoint.
+
+Outside of one there is nothing to save: both end the command at once, and SIGUSR1 does nothing,
+where by default it would kill.
+"""
 
 from __future__ import annotations
 
@@ -28,12 +32,34 @@ class Requests:
         self.save = True
 
 
+class Interrupts(Requests):
+    """The same outside of a training: a stop is at once, by an exception that cleans up."""
+
+    def on_stop(self, number: int, frame: FrameType | None) -> None:
+        """First time: as Ctrl-C, whichever signal it was. Second time: leave at once."""
+        super().on_stop(number, frame)
+        raise KeyboardInterrupt
+
+
 @contextmanager
 def listening() -> Iterator[Requests]:
-    """Handle the signals inside the block; only the main thread may."""
+    """Collect what is asked for inside the block; only the main thread can."""
     requests = Requests()
-    if threading.current_thread() is not threading.main_thread():
+    with _handling(requests):
         yield requests
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does, until a training inside it listens for itself."""
+    with _handling(Interrupts()):
+        yield
+
+
+@contextmanager
+def _handling(requests: Requests) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
         return
     handlers = {
         signal.SIGINT: requests.on_stop,
@@ -42,7 +68,7 @@ def listening() -> Iterator[Requests]:
     }
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
-        yield requests
+        yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -13,6 +13,7 @@ from torch import Tensor
 from genctl.config.schema import RunConfig
 from genctl.contracts import GenerativeModel
 from genctl.data.loader import Loader
+from genctl.engine import distributed
 from genctl.engine.averaging import Average
 from genctl.engine.checkpoint import Checkpoint
 from genctl.engine.schedules import Plateau
@@ -66,6 +67,7 @@ def snapshot(training: Training, seconds: float) -> Checkpoint:
         "final_row": training.final_row,
         "extra": extra,
         "generators": numbers,
+        "ranks": distributed.world_size(),
     }
     averaged = training.average.state()
     return Checkpoint(training.step, weights, averaged, {**tensors, **generators}, state)

@@ -113,6 +113,10 @@ class Updater:
         """Mean over ranks, on the device."""
         return distributed.mean(value)
 
+    def gather(self, value: Tensor) -> Tensor:
+        """Rows of every rank in the order of the global batch."""
+        return distributed.gather(value)
+
     def read(self, value: Tensor) -> float:
         """Mean over ranks as a float; synchronises."""
         return float(distributed.mean(value.detach()))

@@ -12,14 +12,22 @@ from torch import Tensor, nn
 
 from genctl.contracts import (
     Adapts,
+    ConstraintPart,
     DiscriminatorPart,
     GenerativeModel,
     GeneratorPart,
     ObjectivePart,
+    PenaltyPart,
     PriorPart,
     Update,
 )
+from genctl.errors import ConfigError
 from genctl.models.history import HistoryPool
+from genctl.networks.layers.input_gradient import (
+    input_gradient,
+    piecewise_linear,
+    transposed_chain,
+)
 from genctl.randomness import RandomStream
 from genctl.registry import Part, default, register
 from genctl.types import Batch, Batches, DataSpec
@@ -43,6 +51,11 @@ class AdversarialModel(GenerativeModel):
         prior: distribution of z.
         play: how many updates each player makes in a step.
         history: size of the pool of past fakes that half of the discriminator's come from; 0: none.
+        penalty: added to the discriminator's loss.
+        constraint: on the discriminator's weights, after each of its updates.
+
+    Raises:
+        ConfigError: the parts do not go together.
     """
 
     players: Mapping[str, Sequence[str]] = {
@@ -62,11 +75,23 @@ class AdversarialModel(GenerativeModel):
         prior: PriorPart = default("prior", "gaussian"),
         play: PlayPart = default("play", "fixed"),
         history: Annotated[int, Field(ge=0)] = 0,
+        penalty: PenaltyPart | None = None,
+        constraint: ConstraintPart | None = None,
     ) -> None:
         super().__init__()
+        if penalty is not None and constraint is not None:
+            raise ConfigError(
+                "model.constraint",
+                ["clipped weights cannot reach the slope that model.penalty asks for"],
+                "--set model.constraint=null, or --set model.penalty=null",
+            )
         self.spec = spec
+        self.penalty = None if penalty is None else penalty()
+        self.constraint = None if constraint is None else constraint()
         self.generator = generator(latent_dim, spec.shape)
         self.discriminator = discriminator(spec.shape)
+        if self.penalty is not None:
+            self.penalty.check(self.discriminator)
         self.objective = objective()
         self.prior = prior(latent_dim)
         self.play = play()
@@ -91,14 +116,21 @@ class AdversarialModel(GenerativeModel):
         return self._adapt(seen, update)
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
-        """E real(D(x)) + E fake(D(G(z))); two passes of D, so that batch norm sees them apart."""
+        """E real(D(x)) + E fake(D(G(z))) + λ E penalty.
+
+        Two passes of D, so that batch norm sees real and generated examples apart.
+        """
         with torch.no_grad():
             fake = self.generator(self.prior.sample(len(batch), update.rng))
-        shown = fake if self.history is None else self.history.exchange(fake, update.rng)
+        shown = fake if self.history is None else self.history.exchange(fake, update)
         real_score = _per_example(self.discriminator(batch.x).score)
         fake_score = _per_example(self.discriminator(shown).score)
         loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
         metrics = self._watch(real_score.detach(), fake_score.detach())
+        if self.penalty is not None:
+            penalty = self._penalise(batch.x, shown, update.rng)
+            loss = loss + self.penalty.weight * penalty
+            metrics[f"penalty/{self.penalty.name}"] = penalty
         if update.logging:
             metrics["diversity"] = diversity(fake.float(), batch.x)
         return loss, metrics
@@ -107,6 +139,27 @@ class AdversarialModel(GenerativeModel):
         """E generator(D(G(z))) on fresh latents."""
         score = _per_example(self.discriminator(self.generator(self.prior.sample(n, rng))).score)
         return self.objective.generator(score).mean(), {"score/generator": score.detach().mean()}
+
+    def after_update(self, player: str) -> None:
+        """Put the discriminator's weights back where they are allowed to be."""
+        if self.constraint is not None and player == "discriminator":
+            self.constraint(self.discriminator)
+
+    def _penalise(self, real: Tensor, fake: Tensor, rng: RandomStream) -> Tensor:
+        """Mean of the penalty, unweighted; outside autocast unless it says otherwise."""
+        assert self.penalty is not None
+        kind = real.device.type
+        enabled = self.penalty.precision == "autocast" and torch.is_autocast_enabled(kind)
+        with torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=enabled):
+            return self.penalty(self._slope, real, fake.to(real.dtype), rng).mean()
+
+    def _slope(self, x: Tensor) -> Tensor:
+        """∇ of each example's score, ``(N, *shape)``, by the cheapest exact way."""
+        layers = piecewise_linear(self.discriminator)
+        if layers is not None:
+            return transposed_chain(layers, x)
+        # ``forward`` passes by a compiled call, which could not be differentiated twice.
+        return input_gradient(lambda x: _per_example(self.discriminator.forward(x).score), x)
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:
@@ -131,7 +184,9 @@ class AdversarialModel(GenerativeModel):
     def _watch(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """Mean σ(D) where D classifies, mean critic value or energy where it does not."""
         if self.objective.output != "logit":
-            return {"score/real": real.mean(), "score/fake": fake.mean()}
+            means = {"score/real": real.mean(), "score/fake": fake.mean()}
+            gap = {"wasserstein": means["score/real"] - means["score/fake"]}
+            return means | (gap if self.objective.output == "critic" else {})
         hits = torch.cat([real > 0, fake < 0]).float()
         return {
             "score/real": real.sigmoid().mean(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from genctl.contracts import Update
 from genctl.randomness import RandomStream
 
 
@@ -25,18 +26,26 @@ class HistoryPool(nn.Module):
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def exchange(self, fakes: Tensor, rng: RandomStream) -> Tensor:
+    def exchange(self, fakes: Tensor, update: Update) -> Tensor:
         """Half fresh, half old; then half of the fresh ones take random places in the pool.
+
+        Every rank holds the same pool: halves and places are those of the global batch.
 
         Args:
             fakes: ``(N, *shape)`` fresh from the generator.
-            rng: this step's noise.
+            update: this step's noise, and the other ranks' fakes.
 
         Returns:
-            ``(N, *shape)``: the first half of ``fakes``, then draws from the pool (or the second
-            half of ``fakes`` while the pool is empty).
+            ``(N, *shape)``, this rank's rows of the first half of all fakes, then draws from the
+            pool (or the second half of the fakes while the pool is empty).
         """
-        fakes = fakes.to(self.images.dtype)
+        mixed = self._mixed(
+            update.gather(fakes.to(self.images.dtype)), update.rng.shared("history")
+        )
+        first = update.rng.rank * len(fakes)
+        return mixed[first : first + len(fakes)]
+
+    def _mixed(self, fakes: Tensor, rng: RandomStream) -> Tensor:
         half, size = len(fakes) // 2, len(self.images)
         kept, fresh = fakes[: len(fakes) - half], fakes[len(fakes) - half :]
         drawn = rng.integers(half, high=2**31) % self.filled.clamp_min(1)

@@ -13,6 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings
 from genctl.registry import register
 from genctl.types import Discrimination
@@ -20,8 +21,8 @@ from genctl.types import Discrimination
 Width = Annotated[int, Field(ge=1)]
 
 
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(inputs, outputs, 3, stride, 1)
+def _conv(inputs: int, outputs: int, stride: int = 1) -> Conv2d:
+    return Conv2d(inputs, outputs, 3, stride, 1)
 
 
 class Decoder(nn.Module):

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genctl.errors import ConfigError
+from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
 from genctl.registry import register
 
 Size = Annotated[int, Field(ge=1)]
@@ -55,9 +56,9 @@ class ConvEncoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], outputs: int, *, width: Size = 32) -> None:
         super().__init__()
         channels, (height, breadth) = plan(shape, width)
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 3, padding=1), nn.SiLU()]
+        layers: list[nn.Module] = [Conv2d(shape[0], width, 3, padding=1), nn.SiLU()]
         for before, after in itertools.pairwise(channels):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), _norm(after), nn.SiLU()]
+            layers += [Conv2d(before, after, 4, stride=2, padding=1), _norm(after), nn.SiLU()]
         layers += [nn.Flatten(), nn.Linear(channels[-1] * height * breadth, outputs)]
         self.layers = nn.Sequential(*layers)
 
@@ -90,11 +91,11 @@ class ConvDecoder(nn.Module):
         for before, after in itertools.pairwise(rising):
             # Kernel 4 at stride 2 covers every pixel equally often: no chequerboard.
             layers += [
-                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1),
+                ConvTranspose2d(before, after, 4, stride=2, padding=1),
                 _norm(after),
                 nn.SiLU(),
             ]
-        self.layers = nn.Sequential(*layers, nn.Conv2d(width, shape[0], 3, padding=1))
+        self.layers = nn.Sequential(*layers, Conv2d(width, shape[0], 3, padding=1))
 
     def forward(self, z: Tensor) -> Tensor:
         """``(N, latent_dim)`` → ``(N, C, H, W)``."""

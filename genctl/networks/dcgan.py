@@ -12,6 +12,8 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from genctl.networks.layers.batch_norm import BatchNorm2d
+from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
 from genctl.networks.layers.halving import halvings
 from genctl.registry import register
 from genctl.types import Discrimination
@@ -20,23 +22,23 @@ Width = Annotated[int, Field(ge=1)]
 Kernel = Literal[4, 5]
 
 
-def _up(inputs: int, outputs: int, kernel: int, bias: bool = False) -> nn.ConvTranspose2d:
+def _up(inputs: int, outputs: int, kernel: int, bias: bool = False) -> ConvTranspose2d:
     """Doubles height and width."""
     padding, extra = (1, 0) if kernel == 4 else (2, 1)
-    return nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, output_padding=extra, bias=bias)
+    return ConvTranspose2d(inputs, outputs, kernel, 2, padding, output_padding=extra, bias=bias)
 
 
-def _down(inputs: int, outputs: int, kernel: int) -> nn.Conv2d:
+def _down(inputs: int, outputs: int, kernel: int) -> Conv2d:
     """Halves height and width."""
-    return nn.Conv2d(inputs, outputs, kernel, 2, 1 if kernel == 4 else 2, bias=False)
+    return Conv2d(inputs, outputs, kernel, 2, 1 if kernel == 4 else 2, bias=False)
 
 
 def _initialise(module: nn.Module) -> None:
     """Weights from N(0, 0.02), batch-norm scales from N(1, 0.02) (section 4)."""
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(layer, Conv2d | ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, 0.02)
-        elif isinstance(layer, nn.BatchNorm2d):
+        elif isinstance(layer, BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
 
@@ -61,14 +63,14 @@ class DCGANGenerator(nn.Module):
         wide = width * 2 ** (ups - 1)
         base = (height >> ups, breadth >> ups)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, wide, base, bias=False),
-            nn.BatchNorm2d(wide),
+            ConvTranspose2d(latent_dim, wide, base, bias=False),
+            BatchNorm2d(wide),
             nn.ReLU(inplace=True),
         ]
         for _ in range(ups - 1):
             layers += [
                 _up(wide, wide // 2, kernel),
-                nn.BatchNorm2d(wide // 2),
+                BatchNorm2d(wide // 2),
                 nn.ReLU(inplace=True),
             ]
             wide //= 2
@@ -102,12 +104,12 @@ class DCGANDiscriminator(nn.Module):
         for _ in range(downs - 1):
             layers += [
                 _down(wide, wide * 2, kernel),
-                nn.BatchNorm2d(wide * 2),
+                BatchNorm2d(wide * 2),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             wide *= 2
         self.layers = nn.Sequential(*layers)
-        self.score = nn.Conv2d(wide, 1, (height >> downs, breadth >> downs), bias=False)
+        self.score = Conv2d(wide, 1, (height >> downs, breadth >> downs), bias=False)
         _initialise(self)
         self.to(memory_format=torch.channels_last)
 

@@ -68,3 +68,7 @@ class MLPDiscriminator(nn.Module):
         """``(N, *shape)`` → logit ``(N,)`` and the last hidden layer ``(N, width)``."""
         features = self.layers(x)
         return Discrimination(self.score(features).squeeze(1).float(), features.float())
+
+    def chain(self) -> nn.Sequential:
+        """The layers from an example to its score."""
+        return nn.Sequential(self.layers, self.score)

@@ -1,4 +1,4 @@
-"""Objectives of the two-player game, from logits, one number per example.
+"""Objectives of the two-player game, from logits or critic values, one number per example.
 
 The discriminator minimises ``real(D(x)) + fake(D(G(z)))`` in expectation, the generator
 ``generator(D(G(z)))``. σ is the logistic function; −log σ(v) = softplus(−v), −log(1−σ(v)) =
@@ -62,3 +62,26 @@ class Minimax(_Classification):
     def generator(self, score: Tensor) -> Tensor:
         """log(1−σ(D(G(z))))."""
         return -softplus(score)
+
+
+@register("objective", "wasserstein")
+class Wasserstein:
+    """The dual of the Wasserstein-1 distance (Arjovsky et al. 2017, arXiv:1701.07875, eq. 2).
+
+    The score is a critic value f, without bound and without zero: E f(x) − E f(G(z)) is K·W₁ for
+    the best f whose slope is at most K. Only a constraint or a penalty holds that slope.
+    """
+
+    output = "critic"
+
+    def real(self, score: Tensor) -> Tensor:
+        """−f(x), ``(N,)`` → ``(N,)``."""
+        return -score
+
+    def fake(self, score: Tensor) -> Tensor:
+        """f(G(z)), ``(N,)`` → ``(N,)``."""
+        return score
+
+    def generator(self, score: Tensor) -> Tensor:
+        """−f(G(z)), ``(N,)`` → ``(N,)``."""
+        return -score

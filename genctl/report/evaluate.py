@@ -18,13 +18,21 @@ from genctl import __version__
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, write_atomically
 from genctl.errors import DataError, GateError, GenctlError, UsageError
-from genctl.metrics.features.extractor import collect
-from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
+from genctl.metrics.features.extractor import DTYPES, Extractor, collect
+from genctl.metrics.features.prefetch import one_ahead
+from genctl.metrics.measure import (
+    Evidence,
+    Features,
+    Measure,
+    Settings,
+    UndefinedError,
+    table,
+)
 from genctl.registry import suggest
 from genctl.report import gates
 from genctl.report.gather import Gathered, Request, gather, obstacle, plan_of
 from genctl.report.heldout import HeldOut
-from genctl.report.sides import DEFAULT_N, Stored
+from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
 
 BATCH_SIZE = 64
 
@@ -46,6 +54,7 @@ def evaluate(
     device: str = "auto",
     batch_size: int | None = None,
     precision: str | None = None,
+    run_precision: str | None = None,
     raw_weights: bool = False,
     download: bool = False,
     strict: bool = False,
@@ -69,7 +78,11 @@ def evaluate(
         baseline: an earlier result, for gates such as ``fid<=baseline+2``.
         device: auto, cpu, cuda or mps.
         batch_size: examples at a time; changes no result.
-        precision: number format of a run's own network; features are always float32.
+        precision: number format of the feature network, on both sides: ``fp32`` or ``bf16``, which
+            is faster and moves the numbers a little. ``auto`` is fp32: a number should not depend
+            on the machine. Stored features must have been made in it.
+        run_precision: number format of a run's own network, for its samples and likelihoods;
+            ``fp32`` unless asked otherwise, whatever ``precision`` is.
         raw_weights: sample a run with its last weights instead of their average.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
@@ -81,7 +94,8 @@ def evaluate(
         could be taken, are in it as ``error``, with the exit code of the command.
 
     Raises:
-        UsageError: unknown measure, gate on a measure that is not taken, nothing to compare with.
+        UsageError: unknown measure or precision, gate on a measure that is not taken, nothing to
+            compare with.
         DataError: bad data, or features that are not finite.
         CapabilityError: the run cannot do what was asked, or there are no Inception weights.
     """
@@ -102,7 +116,8 @@ def evaluate(
         [gates.parse(text) for text in require],
         device,
         _at_least_one(BATCH_SIZE if batch_size is None else batch_size, "--batch-size"),
-        precision,
+        _feature_precision(precision),
+        run_precision,
         raw_weights,
         download,
         strict,
@@ -148,6 +163,15 @@ def _at_least_one(value: int, option: str) -> int:
     return value
 
 
+def _feature_precision(wanted: str | None) -> str | None:
+    if wanted in (None, "auto", *DTYPES):
+        return None if wanted == "auto" else wanted
+    names = " or ".join(DTYPES)
+    raise UsageError(
+        f"--precision {wanted}", f"features are computed in {names}", "--run-precision"
+    )
+
+
 # --- the numbers ---------------------------------------------------------------------------------
 def _collect(
     request: Request, found: Gathered, plan: Sequence[Measure], say: Callable[[str], None]
@@ -166,9 +190,7 @@ def _collect(
         else:
             assert found.extractor is not None
             say(f"{found.extractor.name} features of {len(side)} {key} examples")
-            setattr(
-                evidence, key, collect(found.extractor, side.batches(request.batch_size), side.name)
-            )
+            setattr(evidence, key, _features(found.extractor, side, request.batch_size))
     if needs & {"likelihood", "labels"}:
         assert found.run is not None
         assert request.real is not None
@@ -188,6 +210,14 @@ def _collect(
             evidence.predictions = held.predictions()
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
     return evidence
+
+
+def _features(extractor: Extractor, side: Sampled | Examples, batch_size: int) -> Features:
+    batches = side.batches(batch_size)
+    if isinstance(side, Sampled):  # a run's network and the extractor would fight for the device
+        return collect(extractor, batches, side.name)
+    with one_ahead(batches) as fetched:
+        return collect(extractor, fetched, side.name)
 
 
 def _take(
@@ -212,6 +242,7 @@ def _result(
     extractor = found.extractor
     used = evidence.generated is not None or evidence.real is not None
     name = None if not used else "stored" if extractor is None else extractor.name
+    stored = {"extractor": name, "precision": _stored_precision(found)}
     return {
         "generated": request.generated,
         "real": request.real,
@@ -219,7 +250,7 @@ def _result(
         "n_real": None if evidence.real is None else len(evidence.real),
         "features": name,
         "protocol": {
-            **(extractor.protocol if used and extractor is not None else {"extractor": name}),
+            **(extractor.protocol if used and extractor is not None else stored),
             "n": request.n,
             "seed": request.seed,
             "split": _split(found, evidence),
@@ -232,6 +263,11 @@ def _result(
         "metrics": entries,
         "warnings": evidence.warnings,
     }
+
+
+def _stored_precision(found: Gathered) -> str | None:
+    sides = [side for side in (found.generated, found.real) if isinstance(side, Stored)]
+    return next((side.facts["precision"] for side in sides if side.facts["precision"]), None)
 
 
 def _split(found: Gathered, evidence: Evidence) -> str | None:
@@ -271,6 +307,8 @@ def _save(result: dict[str, Any], found: Gathered, out: str | Path | None) -> No
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if found.run is not None:
         features = re.sub(r"[^\w.-]+", "-", result["features"] or "likelihood")
+        if result["protocol"].get("precision") == "bf16":
+            features += "-bf16"  # must not stand where the float32 numbers were
         reports = RunDirectory(found.run.path).reports
         reports.mkdir(parents=True, exist_ok=True)
         write_atomically(reports / f"evaluate-{found.run.step:08d}-{features}.json", text)

@@ -47,6 +47,7 @@ def choose(
     *,
     inception_weights: str | Path | None,
     device: str,
+    precision: str = "fp32",
 ) -> Extractor:
     """The extractor that was asked for; by default Inception, or the points themselves.
 
@@ -56,6 +57,7 @@ def choose(
         shapes: one example of each side.
         inception_weights: file with the standard network's weights.
         device: auto, cpu, cuda or mps.
+        precision: number format of a feature network; pixels and points have none.
 
     Raises:
         CapabilityError: no weights, or a run that has no features.
@@ -75,15 +77,15 @@ def choose(
         return Points()
     if features in (None, "inception"):
         weights = None if inception_weights is None else Path(inception_weights)
-        return Inception(weights, pick_device(device))
+        return Inception(weights, pick_device(device), precision=precision)
     assert features is not None
     if features == "pixels":
         return Pixels(list(shapes), str(pick_device(device)))
     if is_run(features):
-        return _classifier(features, device)
+        return _classifier(features, device, precision)
     path = Path(features).expanduser()
     if path.suffix.lower() in WEIGHT_FILES and path.is_file():
-        return Inception(path, pick_device(device), standard=False)
+        return Inception(path, pick_device(device), standard=False, precision=precision)
     raise UsageError(
         f"--features {features}",
         "neither a run nor a file of weights",
@@ -91,11 +93,11 @@ def choose(
     )
 
 
-def _classifier(address: str, device: str) -> ClassifierFeatures:
+def _classifier(address: str, device: str, precision: str) -> ClassifierFeatures:
     run = open_run(address, device)
     run.require("features")
     run.require("classify")
     if run.spec.kind != "image":
         raise CapabilityError(address, "its classifier is not one of pictures", "--features pixels")
     name = Path(address).name
-    return ClassifierFeatures(run.model, run.spec, name, run.step, run.device)
+    return ClassifierFeatures(run.model, run.spec, name, run.step, run.device, precision)

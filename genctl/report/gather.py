@@ -10,6 +10,7 @@ from genctl.contracts import capabilities
 from genctl.engine.run import Run, open_run
 from genctl.engine.run_directory import split_address
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
+from genctl.metrics.features import stored
 from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Measure, Need, Settings, table
 from genctl.report import extractors, sides
@@ -41,6 +42,7 @@ class Request:
     device: str
     batch_size: int
     precision: str | None
+    run_precision: str | None
     raw_weights: bool
     download: bool
     strict: bool
@@ -116,7 +118,7 @@ def _open_run(request: Request, found: Gathered) -> None:
         request.generated,
         request.device,
         raw_weights=request.raw_weights,
-        precision_name=request.precision,
+        precision_name=request.run_precision,
     )
     found.run = run
     able = set(capabilities(run.model))
@@ -152,7 +154,7 @@ def _open_examples(request: Request, found: Gathered) -> None:
             request.generated, "is not a run, so there is no model to ask", "give a run directory"
         )
     if _takes_stored(request, request.generated):
-        found.generated = Stored(Path(request.generated), request.n, request.seed, "generated")
+        found.generated = _stored(request.generated, request, "generated")
         return
     dataset = sides.open_examples(
         request.generated, download=request.download, strict=request.strict
@@ -163,6 +165,36 @@ def _open_examples(request: Request, found: Gathered) -> None:
 def _takes_stored(request: Request, side: str) -> bool:
     """Stored features win unless ``--features`` asks for others that could be taken."""
     return sides.has_stored(side, alone=request.features is not None)
+
+
+def _stored(path: str, request: Request, role: str) -> Stored:
+    """Stored rows, in the number format that was asked for, if any was."""
+    said = stored.precision_of(Path(path))
+    if request.precision not in (None, said or "fp32"):
+        raise DataError(
+            path,
+            f"its features are stored in {_in_words(said)}, asked for {request.precision}",
+            "leave --precision out, or compute and store them again",
+        )
+    side = Stored(Path(path), request.n, request.seed, role)
+    side.facts["precision"] = said
+    return side
+
+
+def _require_one_precision(generated: object, real: Stored) -> None:
+    """Refuse to mix: the same images, seen once in fp32 and once in bf16, are far apart."""
+    assert isinstance(generated, Stored)
+    first, second = generated.facts["precision"], real.facts["precision"]
+    if (first or "fp32") != (second or "fp32"):
+        raise DataError(
+            "the two sides",
+            f"{generated.name} is stored in {_in_words(first)}, {real.name} in {_in_words(second)}",
+            "compute the features of both sides in one precision",
+        )
+
+
+def _in_words(precision: str | None) -> str:
+    return precision or "fp32 (it says no `precision`)"
 
 
 def _open_real(request: Request, found: Gathered) -> None:
@@ -180,7 +212,8 @@ def _open_real(request: Request, found: Gathered) -> None:
             "give `features` in an npz on both sides, or examples on both",
         )
     if stored_real:
-        found.real = Stored(Path(request.real), request.n, request.seed, "real")
+        found.real = _stored(request.real, request, "real")
+        _require_one_precision(found.generated, found.real)
         return
     dataset = sides.open_examples(
         request.real, found.run, download=request.download, strict=request.strict
@@ -191,10 +224,10 @@ def _open_real(request: Request, found: Gathered) -> None:
 def _open_extractor(request: Request, found: Gathered) -> None:
     assert found.generated is not None
     if isinstance(found.generated, Stored):
-        stored = found.generated.features
-        if stored.values is None:
+        known = found.generated.features
+        if known.values is None:
             found.missing["generated"] = DataError(found.generated.name, "has no `features`")
-        if stored.log_probabilities is None:
+        if known.log_probabilities is None:
             found.missing["classes"] = DataError(found.generated.name, "has no `probabilities`")
         return
     shapes = [found.generated.shape]
@@ -206,6 +239,7 @@ def _open_extractor(request: Request, found: Gathered) -> None:
             shapes,
             inception_weights=request.inception_weights,
             device=request.device,
+            precision=request.precision or "fp32",
         )
     except CapabilityError as error:
         if request.measures is not None or request.features is not None:

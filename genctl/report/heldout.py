@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import torch
 
 from genctl.data.loader import evaluation_batches
+from genctl.engine import distributed
 from genctl.engine.run import Run
 from genctl.errors import DataError
 from genctl.metrics.measure import LogLikelihoods, Predictions
@@ -60,35 +60,39 @@ class HeldOut:
         return len(self.rows)
 
     def log_likelihoods(self) -> LogLikelihoods:
-        """Log p(x) of every chosen example, in nats."""
-        values, kind, detail = [], "exact", ""
-        for first, batch in self._batches():
-            found = self.run.log_likelihood(batch, self.seed, first)
-            values.append(found.values.double().cpu().numpy())
-            kind, detail = found.kind, found.detail
-        return LogLikelihoods(
-            np.concatenate(values) if values else np.empty(0),
-            kind,
-            self.run.spec.dimensions,
-            self.dataset.split,
-            self._how(detail),
-        )
+        """Log p(x) of every chosen example, in nats; several processes take batches by turns."""
+        values, sizes, kind, detail = [], [], "exact", ""
+        for first, batch, mine in self._shared():
+            sizes.append(len(batch))
+            if mine:
+                found = self.run.log_likelihood(batch, self.seed, first)
+                values.append(found.values.double().cpu())
+                kind, detail = found.kind, found.detail
+        nats = distributed.in_turns(values, sizes, torch.empty(0, dtype=torch.float64))
+        dimensions, split = self.run.spec.dimensions, self.dataset.split
+        return LogLikelihoods(nats.numpy(), kind, dimensions, split, self._how(detail))
 
     def predictions(self) -> Predictions:
         """Predicted and true labels of every chosen example; −1 where there is no label."""
-        predicted, true = [], []
+        pairs, sizes = [], []
         classes = self.run.spec.class_names
         if classes and self.dataset.spec.class_names and self.dataset.spec.class_names != classes:
             self.warnings.append("accuracy: the data's class names are not the classifier's")
         with torch.inference_mode():
-            for _, batch in self._batches():
-                logits = self.run.model.classify(batch.x)  # type: ignore[operator]
-                predicted.append(logits.argmax(1).cpu().numpy())
-                true.append(np.full(len(batch), -1) if batch.y is None else batch.y.cpu().numpy())
-        empty = [np.empty(0, dtype=np.int64)]
-        return Predictions(
-            np.concatenate(predicted or empty), np.concatenate(true or empty), self.dataset.split
-        )
+            for _, batch, mine in self._shared():
+                sizes.append(len(batch))
+                if mine:
+                    logits = self.run.model.classify(batch.x)  # type: ignore[operator]
+                    guess = logits.argmax(1).cpu()
+                    true = torch.full_like(guess, -1) if batch.y is None else batch.y.cpu()
+                    pairs.append(torch.stack([guess, true], 1))
+        found = distributed.in_turns(pairs, sizes, torch.empty(0, 2, dtype=torch.int64)).numpy()
+        return Predictions(found[:, 0], found[:, 1], self.dataset.split)
+
+    def _shared(self) -> Iterator[tuple[int, Batch, bool]]:
+        """Each batch, how many examples came before it, and whether this process does it."""
+        for number, (first, batch) in enumerate(self._batches()):
+            yield first, batch, number % distributed.world_size() == distributed.rank()
 
     def _batches(self) -> Iterator[tuple[int, Batch]]:
         """The chosen examples; with each batch, how many were given before it.

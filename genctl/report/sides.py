@@ -19,6 +19,8 @@ from genctl.metrics.measure import Features
 from genctl.randomness import RandomStream
 
 DEFAULT_N = 10_000
+ALL = slice(None)
+"""Every batch; a process that shares the work takes every so many."""
 
 
 class Stored:
@@ -56,11 +58,14 @@ class Sampled:
     def __len__(self) -> int:
         return self.n
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """Draw as many as are needed at a time; sample i is the same whatever the batch size."""
-        for first in range(0, self.n, size):
+    def batches(self, size: int, part: slice = ALL) -> Iterator[Tensor]:
+        """Draw as many as are needed at a time; sample i is the same whatever the batch size.
+
+        ``part`` says which of the batches; the others are not drawn.
+        """
+        for first in range(0, self.n, size)[part]:
             count = min(size, self.n - first)
-            drawn = self.run.sample(count, self.seed, batch_size=size, first=first)
+            drawn = self.run.sample(count, self.seed, batch_size=size, first=first, shared=False)
             yield to_bytes(drawn) if self.run.spec.kind == "image" else drawn
 
 
@@ -87,9 +92,9 @@ class Examples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """The chosen rows."""
-        for rows in self.rows.split(size):
+    def batches(self, size: int, part: slice = ALL) -> Iterator[Tensor]:
+        """The chosen rows, or those of some of the batches."""
+        for rows in self.rows.split(size)[part]:
             images = self.dataset.images(rows)
             if self.dataset.binarise == "threshold":
                 images = (images >= 128).to(torch.uint8) * 255

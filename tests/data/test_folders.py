@@ -50,7 +50,7 @@ def test_strange_names_and_what_is_ignored(tmp_path, paint):
     assert dataset.labels is None
 
 
-def test_links_are_followed_once_and_loops_end(tmp_path, paint):
+def test_links_inside_are_followed_once_loops_end_and_none_leads_out(tmp_path, paint):
     root = tmp_path / "root"
     paint(root / "a", 3)
     outside = tmp_path / "outside"
@@ -60,14 +60,22 @@ def test_links_are_followed_once_and_loops_end(tmp_path, paint):
     (root / "again").symlink_to(root / "a")
     (root / "self.png").symlink_to(root / "self.png")
     (root / "b").symlink_to(outside)
-    (outside / "back").symlink_to(root)
-    with pytest.raises(DataError, match=r"1 of 6 image files .*self\.png"):
+    (root / "c.png").symlink_to(outside / "00000.png")
+    (root / "a" / "d.png").symlink_to(root / "a" / "00000.png")
+    with pytest.raises(DataError, match=r"1 of 5 image files .*self\.png"):
         open_dataset(str(root), split="all")
     (root / "self.png").unlink()
     dataset = open_dataset(str(root), split="all")
-    assert len(dataset) == 5
-    assert any("link" in text and str(outside) in text for text in dataset.warnings)
-    assert dataset.spec.class_names == ("a", "b")
+    assert len(dataset) == 4
+    assert any("3 links lead out of the folder" in text for text in dataset.warnings)
+    assert all(name.startswith(("a/", "again/")) for name in dataset.names)
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    (linked / "all").symlink_to(outside)
+    with pytest.raises(DataError, match=r"only 1 other files \(1 links that lead out of it\)"):
+        open_dataset(str(linked))
+    (tmp_path / "itself").symlink_to(outside)
+    assert len(open_dataset(str(tmp_path / "itself"), split="all")) == 2
 
 
 def test_a_pipe_is_not_waited_for(tmp_path, paint):

@@ -93,6 +93,33 @@ def test_the_ranks_together_see_what_one_process_sees(numbered, world, kind):
         assert torch.equal(torch.cat([part.index for part in parts]), batch.index)
 
 
+@pytest.mark.parametrize("binarise", ["none", "threshold", "dynamic", "fixed"])
+@pytest.mark.parametrize("crop", ["centre", "random"])
+def test_examples_that_stay_on_the_device_give_the_same_batches(numbered, device, crop, binarise):
+    grey = open_dataset("digits", size=6, crop=crop, binarise=binarise)
+    colour = open_dataset(numbered, size=14, crop=crop, binarise=binarise)
+    for dataset in (grey, colour):
+        streaming, resident = (
+            Loader(dataset, batch_size=48, seed=5, device=device, flip=True, resident=r)
+            for r in (False, True)
+        )
+        for a, b in zip(take(streaming, 5), take(resident, 5), strict=True):
+            assert same(a, b)
+            assert a.x.device == b.x.device
+            assert a.y is b.y or torch.equal(a.y, b.y)
+        there = resident._examples.device.type
+        assert there == ("cpu" if binarise == "dynamic" else device)
+        assert streaming._examples.device.type == "cpu"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_examples_stay_on_the_device_where_they_fit(digits, device, share, monkeypatch):
+    monkeypatch.setattr("genctl.data.loader.RESIDENT_SHARE", share)
+    loader = Loader(digits, batch_size=48, seed=5, device=device)
+    next(loader)
+    assert loader._examples.device.type == (device if share else "cpu")
+
+
 def test_a_batch_that_cannot_be_shared_is_refused(digits):
     with pytest.raises(UsageError, match="cannot be shared"):
         Loader(digits, batch_size=10, seed=0, world=3)

@@ -12,12 +12,28 @@ from genctl.engine import checkpoint
 from genctl.engine.checkpoint import Checkpoint
 from genctl.errors import DataError, NonFiniteError
 
+STATE = {
+    "images": 4,
+    "seconds": 0.1,
+    "position": 4,
+    "players": {},
+    "window": {},
+    "ordinary": [],
+    "average_images": {},
+    "final_row": None,
+    "extra": {},
+    "generators": {
+        "python": [3, [1] * 625, None],
+        "numpy": ["MT19937", [1] * 624, 624, 0, 0.0],
+    },
+    "unknown to this version": [1, 0.1],
+}
+
 
 def make(step, value=1.0):
     weights = {"w": torch.full((3, 2), value), "k": torch.tensor(3)}
-    return Checkpoint(
-        step, weights, {"w": torch.zeros(3, 2)}, {"m/0": torch.ones(1)}, {"a": [1, 0.1]}
-    )
+    others = {"m/0": torch.ones(1), "generator/cpu": torch.get_rng_state()}
+    return Checkpoint(step, weights, {"w": torch.zeros(3, 2)}, others, STATE)
 
 
 def test_round_trip(tmp_path):
@@ -25,7 +41,7 @@ def test_round_trip(tmp_path):
     found = checkpoint.read(path)
     assert path.name == "step-00000012"
     assert found.step == 12
-    assert found.state == {"a": [1, 0.1]}
+    assert found.state == STATE
     assert torch.equal(found.weights["w"], torch.ones(3, 2))
     assert found.weights["k"].dtype == torch.int64
     link = tmp_path / "latest"

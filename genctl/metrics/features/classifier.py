@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.ranges import from_bytes
-from genctl.metrics.features.extractor import resized, with_channels
+from genctl.metrics.features.extractor import DTYPES, resized, with_channels
 from genctl.types import DataSpec
 
 
@@ -22,6 +22,7 @@ class ClassifierFeatures:
         name: the run, for the report.
         step: of its checkpoint.
         device: where to compute.
+        precision: number format of its convolutions and products, ``fp32`` or ``bf16``.
     """
 
     standard = False
@@ -29,12 +30,19 @@ class ClassifierFeatures:
     classes = True
 
     def __init__(
-        self, model: nn.Module, spec: DataSpec, name: str, step: int, device: torch.device | str
+        self,
+        model: nn.Module,
+        spec: DataSpec,
+        name: str,
+        step: int,
+        device: torch.device | str,
+        precision: str = "fp32",
     ) -> None:
         self.model: Any = model
         self.channels, self.height, self.width = spec.shape
         self.name = name
-        self.device = device
+        self.device = torch.device(device)
+        self.dtype = DTYPES[precision]
         self.class_names = spec.class_names
         self.protocol: dict[str, Any] = {
             "extractor": f"classifier run {name}, step {step}, layer before the last",
@@ -43,7 +51,7 @@ class ClassifierFeatures:
             "resize": f"bilinear, antialiased, to {self.height}x{self.width} uint8",
             "channels": self.channels,
             "classes": spec.classes,
-            "precision": "fp32",
+            "precision": precision,
         }
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +61,9 @@ class ClassifierFeatures:
             scaled = resized(images.float(), self.height, self.width)
             images = scaled.round().clamp(0, 255).to(torch.uint8)
         x = from_bytes(images)
-        return self.model.features(x), self.model.classify(x)
+        half = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
+            return self.model.features(x), self.model.classify(x)
 
 
 def hash_of(model: nn.Module) -> str:

@@ -14,6 +14,9 @@ from genctl.errors import DataError
 from genctl.metrics.inception_score import log_softmax
 from genctl.metrics.measure import Array, Features
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""Number formats of a feature network. Features of different formats are never compared."""
+
 
 class Extractor(Protocol):
     """Turns pictures into features.
@@ -23,7 +26,9 @@ class Extractor(Protocol):
         standard: true only for the standard Inception network, the one that `fid` means.
         classes: whether it also gives logits.
         warning: what must be said of the numbers made with it, if anything.
-        protocol: everything a reader needs to make the same numbers again.
+        protocol: everything a reader needs to make the same numbers again. Its ``extractor_hash``,
+            ``range``, ``resize`` and ``precision`` are the identity of the features: whoever keeps
+            features or their statistics must keep these with them and compare no others.
     """
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,13 +10,19 @@ import numpy as np
 
 from genctl.data.arrays import read_npz
 from genctl.errors import DataError
-from genctl.metrics.features.extractor import require_finite
+from genctl.metrics.features.extractor import DTYPES, require_finite
 from genctl.metrics.inception_score import log_of
 from genctl.metrics.measure import Array, Features
+from genctl.printable import printable
 
 NAMES = ("features", "probabilities")
 TOLERANCE = 1e-3
 """How far a row of probabilities may sum from 1: they are often stored as float32 or rounded."""
+
+LARGEST_TEXT = 1024
+"""Bytes that the array of one word may take."""
+
+_DAMAGED = (OSError, ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
 
 
 def arrays_in(path: Path) -> list[str]:
@@ -25,7 +32,7 @@ def arrays_in(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile):
+    except (*_DAMAGED, zipfile.BadZipFile):
         return []  # the data room says what is wrong with it
 
 
@@ -48,6 +55,31 @@ def read(path: Path) -> Features:
         return Features(arrays["features"])
     _check_probabilities(probabilities, path)
     return Features(arrays.get("features"), log_of(probabilities))
+
+
+def precision_of(path: Path) -> str | None:
+    """The number format in which the stored features were computed; None where it is not said.
+
+    It is the text ``precision`` in the npz: ``np.savez(path, features=…, precision="bf16")``.
+
+    Raises:
+        DataError: it is said, but is none that features are computed in.
+    """
+    if "precision" not in arrays_in(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo("precision.npy")
+            if info.file_size > LARGEST_TEXT:
+                raise ValueError(f"{info.file_size:,} bytes for a word")
+            with archive.open(info) as file:
+                said = str(np.lib.format.read_array(file, allow_pickle=False))
+    except (*_DAMAGED, zipfile.BadZipFile, MemoryError) as error:
+        raise DataError(str(path), f"`precision` is not readable: {printable(error)}") from None
+    if said not in DTYPES:
+        names = " or ".join(DTYPES)
+        raise DataError(str(path), f"`precision` is {printable(said)!r}", f"store {names}, or none")
+    return said
 
 
 def _check_probabilities(values: Array, path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-import torch.distributed as dist
-import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 
+from genctl.networks.layers.batch_norm import along_channels, moments
 from genctl.networks.layers.bijection import Bijection
 
 NormKind = Literal["none", "batch", "activation"]
@@ -32,16 +31,16 @@ class ActivationNorm(Bijection):
         """``(N, C, …)`` → output and log|det| ``(N,)``."""
         if self.initialise_next:
             with torch.no_grad():
-                mean, variance = _moments(x)
+                mean, variance = moments(x)
                 self.log_scale.copy_(-0.5 * (variance + self.epsilon).log())
                 self.shift.copy_(-mean * self.log_scale.exp())
             self.initialise_next = False
-        scale, shift = _along_channels(x, self.log_scale.exp()), _along_channels(x, self.shift)
+        scale, shift = along_channels(x, self.log_scale.exp()), along_channels(x, self.shift)
         return x * scale + shift, _log_det(x, self.log_scale)
 
     def inverse(self, y: Tensor) -> Tensor:
         """The input that gives ``y``."""
-        scale, shift = _along_channels(y, self.log_scale.exp()), _along_channels(y, self.shift)
+        scale, shift = along_channels(y, self.log_scale.exp()), along_channels(y, self.shift)
         return (y - shift) / scale
 
 
@@ -72,22 +71,22 @@ class FlowBatchNorm(Bijection):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """``(N, C, …)`` → output and log|det| ``(N,)``."""
         if self.training:
-            mean, variance = _moments(x)
+            mean, variance = moments(x)
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum)
                 self.running_variance.lerp_(variance, self.momentum)
         else:
             mean, variance = self.running_mean, self.running_variance
         log_scale = self.log_scale - 0.5 * (variance + self.epsilon).log()
-        centred = x - _along_channels(x, mean)
-        y = centred * _along_channels(x, log_scale.exp()) + _along_channels(x, self.shift)
+        centred = x - along_channels(x, mean)
+        y = centred * along_channels(x, log_scale.exp()) + along_channels(x, self.shift)
         return y, _log_det(x, log_scale)
 
     def inverse(self, y: Tensor) -> Tensor:
         """The input that gives ``y`` by the running moments."""
         log_scale = self.log_scale - 0.5 * (self.running_variance + self.epsilon).log()
-        centred = (y - _along_channels(y, self.shift)) * _along_channels(y, (-log_scale).exp())
-        return centred + _along_channels(y, self.running_mean)
+        centred = (y - along_channels(y, self.shift)) * along_channels(y, (-log_scale).exp())
+        return centred + along_channels(y, self.running_mean)
 
 
 def flow_norm(kind: NormKind, channels: int) -> list[Bijection]:
@@ -97,23 +96,7 @@ def flow_norm(kind: NormKind, channels: int) -> list[Bijection]:
     return [FlowBatchNorm(channels) if kind == "batch" else ActivationNorm(channels)]
 
 
-def _along_channels(x: Tensor, values: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (x.dim() - 2))
-
-
 def _log_det(x: Tensor, log_scale: Tensor) -> Tensor:
     """Every position of a channel is scaled alike: ``(N,)``."""
     positions = x[0, 0].numel()
     return (positions * log_scale.sum()).expand(x.shape[0])
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over the batch of all ranks, differentiable."""
-    axes = [0, *range(2, x.dim())]
-    if not (dist.is_initialized() and dist.get_world_size() > 1):
-        return x.mean(axes), x.var(axes, correction=0)
-    # Two passes: the mean of squares minus the squared mean loses what a quiet channel needs.
-    ranks = dist.get_world_size()
-    mean = differentiable.all_reduce(x.mean(axes)) / ranks
-    squares = (x - _along_channels(x, mean)).square().mean(axes)
-    return mean, differentiable.all_reduce(squares) / ranks

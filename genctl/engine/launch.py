@@ -1,0 +1,26 @@
+"""What a launcher such as ``torchrun`` says in the environment; known without importing torch."""
+
+from __future__ import annotations
+
+import os
+
+_NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def launched_rank() -> int:
+    """This process's number among those started together; 0 when it was started alone."""
+    return int(os.environ["RANK"]) if launched_ranks() > 1 else 0
+
+
+def launched_ranks() -> int:
+    """How many processes were started together; 1 without a launcher."""
+    if not all(os.environ.get(name) for name in _NEEDED):
+        return 1
+    words = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    return int(words[1]) if all(word.isdigit() for word in words) else 1
+
+
+def local_rank() -> int:
+    """This process's number on its own machine: which GPU is its own."""
+    word = os.environ.get("LOCAL_RANK", "")
+    return int(word) if launched_ranks() > 1 and word.isdigit() else 0

@@ -1,0 +1,169 @@
+"""The layers of the standard Inception network, arranged for speed.
+
+The values are torch-fidelity's up to rounding. What differs is the order of linear things: batch
+norms are folded into the convolutions before them; where a pool stands next to a convolution, it is
+taken on the side with fewer numbers; the resize is a product with a matrix on each side; and
+pictures lie in memory channel by channel, as convolutions read them fastest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_eval
+
+SIZE = 299
+
+
+class InceptionNetwork(nn.Module):
+    """Uint8 ``(N, 3, H, W)`` → features ``(N, 2048)`` and logits without bias ``(N, 1008)``.
+
+    Args:
+        source: torch-fidelity's network with its weights. It is used up.
+        dtype: number format of the convolutions. Resize, last mean and logits are computed in
+            float32 at least, so bfloat16 sees the very pictures that float32 sees.
+    """
+
+    def __init__(self, source: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        layers: Any = source.double()  # folded in float64, rounded once
+        self.dtype = dtype
+        self.wide = torch.promote_types(dtype, torch.float32)
+        self.trunk = nn.Sequential(
+            _convolution(layers.Conv2d_1a_3x3),
+            _convolution(layers.Conv2d_2a_3x3),
+            _convolution(layers.Conv2d_2b_3x3, pool=layers.MaxPool_1),
+            _convolution(layers.Conv2d_3b_1x1),
+            _convolution(layers.Conv2d_4a_3x3, pool=layers.MaxPool_2),
+            *(_block_35(getattr(layers, f"Mixed_{name}")) for name in ("5b", "5c", "5d")),
+            _shrink_to_17(layers.Mixed_6a),
+            *(_block_17(getattr(layers, f"Mixed_{name}")) for name in ("6b", "6c", "6d", "6e")),
+            _shrink_to_8(layers.Mixed_7a),
+            _block_8(layers.Mixed_7b, _convolution(layers.Mixed_7b.branch_pool, pool=_mean_of_9())),
+            # TensorFlow's last block takes the maximum where the others take the mean.
+            _block_8(
+                layers.Mixed_7c,
+                nn.Sequential(nn.MaxPool2d(3, 1, 1), _convolution(layers.Mixed_7c.branch_pool)),
+            ),
+        ).to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.register_buffer("classes", layers.fc.weight.detach().to(self.wide))
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Features and logits, in float32 at least."""
+        x = (resized(images.to(self.wide)) - 128) / 128
+        x = self.trunk(x.to(self.dtype, memory_format=torch.channels_last))
+        features = x.to(self.wide).mean((2, 3))
+        return features, features @ self.classes.T
+
+
+# --- the resize ----------------------------------------------------------------------------------
+def resized(images: Tensor) -> Tensor:
+    """Float ``(N, C, H, W)`` → ``(N, C, 299, 299)``, bilinear as in TensorFlow 1: no antialiasing.
+
+    Corners are aligned at the top left only, unlike in any mode of ``interpolate``.
+    """
+    rows, columns = (interpolation(edge, images) for edge in images.shape[-2:])
+    return rows @ images @ columns.T
+
+
+def interpolation(length: int, like: Tensor) -> Tensor:
+    """``(299, length)``: row i holds the weights of the points on either side of i·length/299."""
+    # The step is rounded to float32 in TensorFlow; equal positions give equal pictures.
+    step = torch.tensor(length / SIZE, dtype=torch.float32, device=like.device)
+    position = torch.arange(SIZE, dtype=like.dtype, device=like.device) * step
+    below = position.long()
+    above = (below + 1).clamp_max(length - 1)
+    share = (position - below).unsqueeze(1)
+    matrix = torch.zeros(SIZE, length, dtype=like.dtype, device=like.device)
+    # Behind the last point lies the last point again, so its two shares must add up.
+    matrix.scatter_add_(1, below.unsqueeze(1), 1 - share)
+    return matrix.scatter_add_(1, above.unsqueeze(1), share)
+
+
+# --- the blocks ----------------------------------------------------------------------------------
+class Branches(nn.ModuleList):
+    """Modules that see the same input; their channels are put behind each other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(N, C, H, W)`` → ``(N, sum of the branches' channels, H', W')``."""
+        return torch.cat([branch(x) for branch in self], dim=1)
+
+
+def _convolution(block: Any, pool: nn.Module | None = None) -> nn.Sequential:
+    """Convolution, batch norm and ReLU as a convolution with bias and ReLU.
+
+    ``pool`` goes between the two. For a maximum that equals a pool after the ReLU, on fewer
+    numbers; for a mean over the pixels inside, and a 1×1 convolution, a pool before both.
+    """
+    pools = [] if pool is None else [pool]
+    return nn.Sequential(fuse_conv_bn_eval(block.conv, block.bn), *pools, nn.ReLU(inplace=True))
+
+
+def _mean_of_9() -> nn.Module:
+    return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+
+
+def _chain(block: Any, *names: str) -> nn.Sequential:
+    return nn.Sequential(*(_convolution(getattr(block, name)) for name in names))
+
+
+def _block_35(block: Any) -> Branches:
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            _chain(block, "branch5x5_1", "branch5x5_2"),
+            _chain(block, "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+            _convolution(block.branch_pool, pool=_mean_of_9()),
+        ]
+    )
+
+
+def _shrink_to_17(block: Any) -> Branches:
+    return Branches(
+        [
+            _chain(block, "branch3x3"),
+            _chain(block, "branch3x3dbl_1", "branch3x3dbl_2", "branch3x3dbl_3"),
+            nn.MaxPool2d(3, stride=2),
+        ]
+    )
+
+
+def _block_17(block: Any) -> Branches:
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            _chain(block, *(f"branch7x7_{i}" for i in (1, 2, 3))),
+            _chain(block, *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5))),
+            _convolution(block.branch_pool, pool=_mean_of_9()),
+        ]
+    )
+
+
+def _shrink_to_8(block: Any) -> Branches:
+    return Branches(
+        [
+            _chain(block, "branch3x3_1", "branch3x3_2"),
+            _chain(block, *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4))),
+            nn.MaxPool2d(3, stride=2),
+        ]
+    )
+
+
+def _block_8(block: Any, pooled: nn.Module) -> Branches:
+    def fork(*names: str) -> Branches:
+        return Branches([_chain(block, name) for name in names])
+
+    return Branches(
+        [
+            _chain(block, "branch1x1"),
+            nn.Sequential(*_chain(block, "branch3x3_1"), fork("branch3x3_2a", "branch3x3_2b")),
+            nn.Sequential(
+                *_chain(block, "branch3x3dbl_1", "branch3x3dbl_2"),
+                fork("branch3x3dbl_3a", "branch3x3dbl_3b"),
+            ),
+            pooled,
+        ]
+    )

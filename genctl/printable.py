@@ -1,0 +1,33 @@
+r"""Text of foreign origin made fit for a terminal: file names, labels, keys, messages.
+
+A file may be called ``\x1b[2J``, or hold a line break and what looks like a message of ours. What
+cannot be shown stands there as its escape, so that it is seen and does nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Control characters, line separators, marks that turn the direction of writing, lone surrogates.
+_UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object, limit: int = 200) -> str:
+    """One line that is safe to print.
+
+    Args:
+        text: anything; its ``str`` is taken.
+        limit: characters kept; the rest is three dots.
+    """
+    whole = str(text)
+    shown = _UNSEEN.sub(_escape, whole[:limit])
+    return f"{shown}…" if len(whole) > limit else shown
+
+
+def is_printable(text: str) -> bool:
+    """Whether nothing in the text needs an escape."""
+    return _UNSEEN.search(text) is None
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
