@@ -91,7 +91,7 @@ def as_text(result: dict[str, Any]) -> str:
         "",
         f"memory      {result['peak_memory_bytes'] / 2**20:,.0f} MiB, {result['peak_memory_is']}",
         f"arithmetic  {reached:,.1f} GFLOP/s, {result['flops_utilisation']:.1%} of the {peak:,.0f} "
-        f"of a {result['precision']} matrix product here",
+        f"that a {result['precision']} matrix product reaches here",
         f"time        {share}",
         f"plain loop  {result['plain_loop']}",
     ]

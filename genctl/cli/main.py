@@ -82,8 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if launched_rank() and words[0] not in IN_PARALLEL:
         return 0
     try:
-        with interrupting():
+        with interrupting() as interrupts:
             result = app(args=words, prog_name="genctl", standalone_mode=False)
+        if result == 130 and interrupts.stop:  # newer typers turn the exception into a number
+            raise KeyboardInterrupt
         return result if isinstance(result, int) else 0
     except GenctlError as error:
         report_error(error, json_output)
@@ -109,9 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     except Exception as error:  # a bug, unless memory ran out
-        from genctl.engine.memory import is_out_of_memory
-
-        if not is_out_of_memory(error):
+        if not _is_out_of_memory(error):
             if json_output:  # scripts still get their one object
                 reason = f"{type(error).__name__}: {error}"
                 report_error(GenctlError("genctl", reason, "a bug; please report it"), True)
@@ -119,6 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short = OutOfMemoryError("memory", "not enough", "lower train.batch_size or --batch-size")
         report_error(short, json_output)
         return 1
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if not isinstance(error, MemoryError | RuntimeError):
+        return False
+    from genctl.engine.memory import is_out_of_memory  # imports torch, which is here by now
+
+    return is_out_of_memory(error)
 
 
 def _os_remedy(error: OSError) -> str:

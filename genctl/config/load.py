@@ -173,7 +173,7 @@ def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]
     for text in overrides:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
-            raise UsageError(f"--set {text}", "expected path=value", "e.g. --set train.steps=1000")
+            raise UsageError(f"--set {printable(text)}", "expected path=value", "e.g. --set train.steps=1000")
         pairs.append((path.strip(), presets.parse_value(value)))
     return pairs
 
@@ -192,7 +192,7 @@ def _set(node: dict[str, Any], path: str, value: Any) -> None:
         elif not isinstance(child, dict | list):
             child = {}
         if not isinstance(here, dict):
-            raise UsageError(f"--set {path}", f"{part!r} is not inside a mapping")
+            raise UsageError(f"--set {printable(path)}", f"{part!r} is not inside a mapping")
         here[part] = child
         here = child
     if isinstance(here, list) and (place := _place(last, here)) is not None:
@@ -203,7 +203,7 @@ def _set(node: dict[str, Any], path: str, value: Any) -> None:
             here.clear()
         here[last] = value
     else:
-        raise UsageError(f"--set {path}", f"{last!r} is not inside a mapping")
+        raise UsageError(f"--set {printable(path)}", f"{last!r} is not inside a mapping")
 
 
 def _place(text: str, items: list[Any]) -> int | None:

@@ -57,7 +57,7 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 64  # over all ranks
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"  # the log says what was decided and why
     deterministic: bool = False  # only deterministic kernels; slower on a GPU
     clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player
     checkpoint_every: Annotated[int | str, AfterValidator(_checked_time)] = "5m"

@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from genctl.printable import printable
 
 MAX_ARRAY_BYTES = 64 * 2**30
 """Bytes that one array of an .npz may unpack to, if the machine has twice as many."""
+MAX_NPY_HEADER = 10_000
 MAX_IDX_BYTES = 2**31
 _CHUNK = 2**24
 _DAMAGED = (
@@ -38,6 +40,7 @@ _DAMAGED = (
     RuntimeError,
     MemoryError,
     SyntaxError,
+    tokenize.TokenError,  # NumPy reads headers of Python 2 as Python source
     struct.error,
     zipfile.BadZipFile,
     zlib.error,
@@ -139,12 +142,17 @@ def _member(archive: zipfile.ZipFile, path: Path, key: str) -> np.ndarray:
 
 def _npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, _, dtype = np.lib.format.read_array_header_2_0(file)
-    else:  # 3.0 is for the names of fields, which no array of ours has
+    if version not in ((1, 0), (2, 0)):  # 3.0 is for names of fields, which none of ours has
         raise ValueError(f"an array of format {version}, expected (1, 0)")
+    width = file.read(2 * version[0])
+    length = int.from_bytes(width, "little")
+    if length > MAX_NPY_HEADER:
+        raise ValueError(f"a header of {length:,} bytes, more than {MAX_NPY_HEADER:,}")
+    header = io.BytesIO(width + file.read(length))
+    if version == (1, 0):
+        shape, _, dtype = np.lib.format.read_array_header_1_0(header)
+    else:
+        shape, _, dtype = np.lib.format.read_array_header_2_0(header)
     if any(edge < 0 for edge in shape):
         raise ValueError(f"an array of shape {shape}")
     return shape, dtype

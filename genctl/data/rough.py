@@ -7,6 +7,7 @@ so that a set larger than memory can be built.
 from __future__ import annotations
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 from genctl.data.cache import HASH_BYTES, Index
 from genctl.data.decode import Decoded
 from genctl.data.folder import Listing
+from genctl.data.limits import physical_memory
 from genctl.errors import DataError
+from genctl.printable import printable
 
 MAX_BROKEN = 0.05
 """Share of broken files beyond which a set is refused."""
@@ -45,6 +48,7 @@ class Rough:
         self.row_shape = (3, size[1], size[0])
         self.row_bytes = 3 * size[0] * size[1]
         self.broken: dict[int, str] = {}
+        _refuse_endless(count, self.row_bytes, scratch)
         self._usable = np.zeros(count, bool)
         self._hashes = np.zeros((count, HASH_BYTES), np.uint8)
         self._sizes = np.zeros((count, 2), np.int64)
@@ -134,7 +138,20 @@ class Rough:
         return np.memmap(self._file, np.uint8, mode="r", shape=shape)
 
     def _reasons(self) -> list[tuple[str, str]]:
-        return [(self.listing.names[place], self.broken[place]) for place in sorted(self.broken)]
+        names = self.listing.names
+        return [(printable(names[place]), self.broken[place]) for place in sorted(self.broken)]
+
+
+def _refuse_endless(count: int, row_bytes: int, scratch: Path | None) -> None:
+    """A few small files can unpack to more than memory or the disk has room for."""
+    total = count * row_bytes
+    if scratch is None:  # rows and the finished array
+        room, where = physical_memory() // 2, "memory"
+    else:
+        room, where = shutil.disk_usage(scratch).free // 2, "disk"
+    if total > room:
+        reason = f"{count:,} images unpack to {total / 2**30:,.1f} GiB, more than the {where} holds"
+        raise DataError("the images", reason, "choose a smaller size, e.g. --set data.size=64")
 
 
 def check_sizes(sizes: np.ndarray, thing: str) -> None:
@@ -157,7 +174,7 @@ def check_broken(broken: list[tuple[str, str]], total: int, strict: bool, thing:
     """Refuse a set with any broken file if strict, otherwise with more than ``MAX_BROKEN``."""
     if not broken or (not strict and len(broken) <= MAX_BROKEN * total):
         return
-    some = "; ".join(f"{name}: {reason}" for name, reason in broken[:3])
+    some = "; ".join(f"{printable(name)}: {reason}" for name, reason in broken[:3])
     more = f"; and {len(broken) - 3:,} more" if len(broken) > 3 else ""
     allowed = "none is accepted with --strict-data" if strict else "5 % are accepted"
     reason = f"{len(broken):,} of {total:,} image files are broken, {allowed} ({some}{more})"

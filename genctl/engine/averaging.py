@@ -30,6 +30,15 @@ class Average:
             name: copy.deepcopy(model.get_submodule(name)).eval().requires_grad_(False)
             for name in (model.averaged if on else ())
         }
+        # Walking a module tree costs more than averaging a small network.
+        self.pairs = {
+            name: (
+                list(average.parameters()),
+                list(model.get_submodule(name).parameters()),
+                list(zip(average.buffers(), model.get_submodule(name).buffers(), strict=True)),
+            )
+            for name, average in self.modules.items()
+        }
         self.images_at: dict[str, int] = dict.fromkeys(self.modules, 0)
         self.rings: dict[str, deque[list[Tensor]]] = {
             name: deque(maxlen=config.last) for name in self.modules if config.last
@@ -47,9 +56,7 @@ class Average:
         for name in names:
             if name not in self.modules:
                 continue
-            average, source = self.modules[name], model.get_submodule(name)
-            ours: list[Tensor] = list(average.parameters())
-            theirs: list[Tensor] = list(source.parameters())
+            ours, theirs, buffers = self.pairs[name]
             if not ours:  # a sub-module without parameters, a fixed prior say
                 pass
             elif self.config.last is not None:
@@ -58,7 +65,7 @@ class Average:
                 weight = 1.0 - self._decay(self.images_at[name], images)
                 torch._foreach_lerp_(ours, theirs, weight)
             self.images_at[name] = images
-            for mine, current in zip(average.buffers(), source.buffers(), strict=True):
+            for mine, current in buffers:
                 mine.copy_(current)
 
     def _decay(self, before: int, now: int) -> float:

@@ -13,7 +13,7 @@ from genctl.config.schema import Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, distributed, precision
-from genctl.engine.compilation import compile_networks
+from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
 from genctl.engine.log import MetricsFile
@@ -84,8 +84,9 @@ def fit(
         metrics = MetricsFile(directory.metrics_file)
         for text in training.loader.notes:
             report.note(text)
-        if config.train.compile:
-            report.note(f"torch.compile: {', '.join(compile_networks(training.model))}")
+        compiled, why = decide(config.train.compile, where, config.train.steps)
+        names = compile_networks(training.model) if compiled else []
+        report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
         if resume is not None and checkpoint.steps(directory.checkpoints):
             for text in take_up(training, directory, metrics, resume):
                 report.note(text)

@@ -89,9 +89,7 @@ def run_loop(
                 break
             step = training.step + 1
             logging = step == 1 or step % every == 0 or step == steps
-            update.begin_step(step, logging)
-            update.window.add(model.training_step(training.loader, update), logging)
-            training.step = step
+            training.advance(logging)
             report.advance(step)
             if logging:
                 row = _row(training, seconds())

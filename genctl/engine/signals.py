@@ -32,13 +32,19 @@ class Requests:
         self.save = True
 
 
+class Interruption(KeyboardInterrupt):
+    """A class of its own: after a plain one inside ``exec``, as imports use it, Python kills itself
+    at its end with SIGINT, whatever exit code it was given.
+    """
+
+
 class Interrupts(Requests):
     """The same outside of a training: a stop is at once, by an exception that cleans up."""
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """First time: as Ctrl-C, whichever signal it was. Second time: leave at once."""
         super().on_stop(number, frame)
-        raise KeyboardInterrupt
+        raise Interruption
 
 
 @contextmanager
@@ -50,10 +56,20 @@ def listening() -> Iterator[Requests]:
 
 
 @contextmanager
-def interrupting() -> Iterator[None]:
-    """Let SIGTERM end the block as Ctrl-C does, until a training inside it listens for itself."""
-    with _handling(Interrupts()):
-        yield
+def interrupting() -> Iterator[Interrupts]:
+    """Let SIGTERM end the block as Ctrl-C does, but where a training inside it listens itself.
+
+    Whatever else the block raises after an interrupt is its consequence: imports that were torn fail
+    in ways of their own.
+    """
+    interrupts = Interrupts()
+    with _handling(interrupts):
+        try:
+            yield interrupts
+        except Exception:
+            if interrupts.stop:
+                raise Interruption from None
+            raise
 
 
 @contextmanager

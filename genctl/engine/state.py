@@ -34,6 +34,12 @@ class Training:
     seconds_before: float = 0.0  # spent by earlier processes of this run
     final_row: int | None = None  # a last row that is not on the log interval
 
+    def advance(self, logging: bool) -> None:
+        """Make the next training step; ``logging`` says that a row follows it."""
+        self.update.begin_step(self.step + 1, logging)
+        self.update.window.add(self.model.training_step(self.loader, self.update), logging)
+        self.step += 1
+
 
 def snapshot(training: Training, seconds: float) -> Checkpoint:
     """The training's whole state; nothing in it depends on when it is taken but ``seconds``."""
@@ -55,7 +61,7 @@ def snapshot(training: Training, seconds: float) -> Checkpoint:
             "count": player.count,
             "schedule": schedule.state if isinstance(schedule, Plateau) else None,
         }
-    generators, numbers = _generators()
+    generators, numbers = _generators(training.update.device)
     state = {
         "images": training.loader.images,
         "seconds": seconds,
@@ -111,7 +117,7 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     training.loader.position = state["position"]
     training.step, training.seconds_before = checkpoint.step, state["seconds"]
     training.final_row = state["final_row"]
-    _restore_generators(tensors, state["generators"])
+    _restore_generators(tensors, state["generators"], device)
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
@@ -125,12 +131,11 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
 
 
-def _generators() -> tuple[dict[str, Tensor], dict[str, Any]]:
+def _generators(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The global generators, which only torch's own modules (dropout) and user code draw from."""
     tensors = {"generator/cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        for i, state in enumerate(torch.cuda.get_rng_state_all()):
-            tensors[f"generator/cuda/{i}"] = state
+    if device.type == "cuda":
+        tensors["generator/cuda/0"] = torch.cuda.get_rng_state(device)
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
     assert not isinstance(keys, int)
@@ -138,12 +143,12 @@ def _generators() -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
 
 
-def _restore_generators(tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+def _restore_generators(
+    tensors: dict[str, Tensor], numbers: dict[str, Any], device: torch.device
+) -> None:
     torch.set_rng_state(tensors["generator/cpu"])
-    devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    for i in range(devices):
-        if f"generator/cuda/{i}" in tensors:
-            torch.cuda.set_rng_state(tensors[f"generator/cuda/{i}"], i)
+    if device.type == "cuda" and "generator/cuda/0" in tensors:
+        torch.cuda.set_rng_state(tensors["generator/cuda/0"], device)
     version, words, gauss = numbers["python"]
     random.setstate((version, tuple(words), gauss))
     kind, keys, *rest = numbers["numpy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -137,7 +138,7 @@ class Updater:
         loss.backward()
         distributed.average_gradients(player.parameters)
         gradients = [p.grad for p in player.parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = _total_norm(gradients, self.device)
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(player.parameters, self.clip, norm)
         metrics = {f"loss/{name}": loss, **metrics}
@@ -151,27 +152,37 @@ class Updater:
         rule = player.rule
         for group in rule.optimiser.param_groups:
             group["lr"] = rule.lr * rule.schedule.factor(player.count)
-        bad = (~torch.isfinite(norm)).float()
-        _step_where_finite(rule.optimiser, player.parameters, bad)
-        total, streak, longest = player.skipped.unbind()
-        streak = (streak + bad) * bad
-        player.skipped = torch.stack([total + bad, streak, torch.maximum(longest, streak)])
+        if self.device.type == "cpu" and math.isfinite(norm.item()) and not player.skipped[1]:
+            rule.optimiser.step()  # nothing to decide, nothing to count
+        else:
+            bad = (~torch.isfinite(norm)).float()
+            _step_where_finite(rule.optimiser, player.parameters, bad)
+            total, streak, longest = player.skipped.unbind()
+            streak = (streak + bad) * bad
+            player.skipped = torch.stack([total + bad, streak, torch.maximum(longest, streak)])
         player.count += 1
         self.average.update(self.model, player.modules, self.images())
         self.model.after_update(name)
+
+
+def _total_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
+    """L2 norm of all gradients, which are of one device and dtype; 0 where there is none."""
+    if not gradients:
+        return torch.zeros((), device=device)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
 
 def _step_where_finite(
     optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
 ) -> None:
     """Step unless ``bad`` is 1, deciding on the device where there is one."""
-    if optimiser.defaults.get("fused"):
-        optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by the fused kernels
-        optimiser.step()
-        return
     if bad.device.type == "cpu":
         if not bad:
             optimiser.step()
+        return
+    if optimiser.defaults.get("fused"):
+        optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by the fused kernels
+        optimiser.step()
         return
     stepped = [p for p in parameters if p.grad is not None]
     weights = [p.clone() for p in stepped]

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings
 from genctl.registry import register
 from genctl.types import Discrimination
@@ -36,12 +37,12 @@ class ConvCritic(nn.Module):
         layers: list[nn.Module] = []
         for _ in range(downs):
             layers += [
-                nn.Conv2d(inputs, outputs, kernel, 2, padding),
+                Conv2d(inputs, outputs, kernel, 2, padding),
                 nn.LeakyReLU(0.2, inplace=True),
             ]
             inputs, outputs = outputs, 2 * outputs
-        self.layers = nn.Sequential(*layers, nn.Flatten())
-        self.score = nn.Linear(inputs * (shape[1] >> downs) * (shape[2] >> downs), 1)
+        self.layers = nn.Sequential(*layers)
+        self.score = Conv2d(inputs, 1, (shape[1] >> downs, shape[2] >> downs))
         for layer in self.layers:  # without norms nothing else keeps the scale over the layers
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, a=0.2)
@@ -52,8 +53,8 @@ class ConvCritic(nn.Module):
     def forward(self, x: Tensor) -> Discrimination:
         """``(N, C, H, W)`` in [−1, 1] → score ``(N,)`` and features ``(N, F)``."""
         features = self.layers(x.contiguous(memory_format=torch.channels_last))
-        return Discrimination(self.score(features).squeeze(1).float(), features.float())
+        return Discrimination(self.score(features).flatten().float(), features.flatten(1).float())
 
     def chain(self) -> nn.Sequential:
         """The layers from an example to its score."""
-        return nn.Sequential(self.layers, self.score)
+        return nn.Sequential(self.layers, self.score, nn.Flatten())

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genctl.config.schema import RunConfig
-from genctl.contracts import LossFn, Update
 from genctl.data.dataset import Dataset, drawn_once
 from genctl.engine import precision
-from genctl.engine.compilation import compile_networks
+from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build
 from genctl.engine.device import pick_device
 from genctl.engine.fit import complete, open_data
@@ -24,6 +22,7 @@ from genctl.engine.state import Training
 from genctl.errors import DataError, GateError, UsageError
 from genctl.report import gates, machine, plain_loop, roof
 from genctl.report.anatomy import example_spec
+from genctl.report.time_share import time_share
 from genctl.types import Batch
 
 GATED = (
@@ -61,7 +60,7 @@ def bench(
         config: a validated configuration.
         data: a data SPEC; by default the preset's own, or random pictures where that is not there.
         device: auto, cpu, cuda or mps.
-        seconds: about how long to measure, warm-up included, after the data is opened.
+        seconds: about how long to measure, once genctl's own loop is warm.
         require: gates, such as ``ratio_to_plain>=2.5``.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
@@ -116,25 +115,23 @@ def _measure(
     roof.forget_peak(device)
     training = build(config, dataset, device)
     begin(training, None)
-    if config.train.compile:
-        tell(f"torch.compile: {', '.join(compile_networks(training.model))}")
-    deadline = time.perf_counter() + seconds
+    compiled, why = decide(config.train.compile, device, config.train.steps)
+    names = compile_networks(training.model) if compiled else []
+    tell(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
 
     def ours(steps: int) -> float:
         precision.configure(config.train.precision)
         return _timed(lambda: _engine_step(training), steps, wait)
 
     tell("warming up")
-    pace = _warm_up(ours, seconds / 5)
+    pace = _warm_up(ours, math.inf if compiled else seconds / 5)
+    deadline = time.perf_counter() + seconds
     memory, memory_is = roof.peak_memory(device)  # before there is a second model
 
     # Two workers are what scripts for a GPU use; without one they take the cores that train.
     workers = 2 if device.type == "cuda" else 0
     batches = plain_loop.plain_batches(dataset, config, device, workers)
-    needed = plain_loop.plain_copy(training.model, config, shortcuts=True)
-    needed_update = plain_loop.PlainUpdate(needed, config, freeze=True)
-    flops = roof.step_flops(needed, needed_update, batches)
-    del needed, needed_update
+    flops = _needed_flops(training, batches)
     model = plain_loop.plain_copy(training.model, config)
     update = plain_loop.PlainUpdate(model, config)
 
@@ -155,7 +152,10 @@ def _measure(
     # Five batches of real examples where a critic makes five updates in a step.
     batch = training.loader.images / training.step
     _compare_updates(training, update, tell)
-    share = _time_share(training, wait, max(1, min(50, int(seconds / 20 / pace))))
+    if len(rounds) < 3:
+        more = 2 * math.ceil(seconds)
+        tell(f"warning: only {len(rounds)} turns fitted in; --seconds {more} tells more")
+    share = time_share(training, wait, max(1, min(50, int(seconds / 20 / pace))))
 
     pace = statistics.median(mine for mine, _ in rounds)
     plain_pace = statistics.median(theirs for _, theirs in rounds)
@@ -170,6 +170,7 @@ def _measure(
         "rounds": len(rounds),
         "steps": training.step,
         "seconds": round(time.perf_counter() - deadline + seconds, 3),
+        "compiled": compiled,
         "plain_steps_per_second": 1.0 / plain_pace,
         "plain_images_per_second": batch / plain_pace,
         "plain_loop": f"{plain_loop.DESCRIPTION} with {workers} workers",
@@ -181,17 +182,21 @@ def _measure(
     }
 
 
+def _needed_flops(training: Training, batches: Iterator[Batch]) -> int:
+    """Of one step, without what only a plain loop wastes: that would be no use of the machine."""
+    model = plain_loop.plain_copy(training.model, training.config, shortcuts=True)
+    update = plain_loop.PlainUpdate(model, training.config, freeze=True)
+    return roof.step_flops(model, update, batches)
+
+
 # --- turns --------------------------------------------------------------------------------------
 def _engine_step(training: Training) -> None:
     """What the engine's loop does in a step, log rows included."""
-    update, step = training.update, training.step + 1
-    logging = step % training.config.log.every == 0
-    update.begin_step(step, logging)
-    update.window.add(training.model.training_step(training.loader, update), logging)
+    logging = (training.step + 1) % training.config.log.every == 0
+    training.advance(logging)
     if logging:
-        update.window.read()
-        update.window.clear()
-    training.step = step
+        training.update.window.read()
+        training.update.window.clear()
 
 
 def _timed(step: Callable[[], None], steps: int, wait: Callable[[], None]) -> float:
@@ -261,73 +266,6 @@ def _torch_as_it_was() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
         if torch.are_deterministic_algorithms_enabled() != deterministic:
             torch.use_deterministic_algorithms(deterministic)
-
-
-# --- where the time goes ------------------------------------------------------------------------
-class _Watched:
-    """An update that keeps the time of each player, and of the optimisers apart."""
-
-    def __init__(self, update: Update, wait: Callable[[], None]) -> None:
-        self.update, self.wait = update, wait
-        self.spent: dict[str, float] = defaultdict(float)
-        self.started: float = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.update, name)
-
-    def __call__(
-        self, player: str, loss_fn: LossFn, batch: Batch | None = None
-    ) -> dict[str, Tensor]:
-        with self.clock(player):
-            return self.update(player, loss_fn, batch)
-
-    def together(
-        self, losses: Mapping[str, LossFn], batch: Batch | None = None
-    ) -> dict[str, Tensor]:
-        with self.clock(" and ".join(losses)):
-            return self.update.together(losses, batch)
-
-    @contextmanager
-    def clock(self, name: str) -> Iterator[None]:
-        self.wait()
-        start, inside = time.perf_counter(), self.spent["optimiser"]
-        yield
-        self.wait()
-        within = self.spent["optimiser"] - inside
-        self.spent[name] += time.perf_counter() - start - within
-
-    def before_optimiser(self, *_: object) -> None:
-        self.wait()
-        self.started = time.perf_counter()
-
-    def after_optimiser(self, *_: object) -> None:
-        self.wait()
-        self.spent["optimiser"] += time.perf_counter() - self.started
-
-
-def _time_share(training: Training, wait: Callable[[], None], steps: int) -> dict[str, float]:
-    """Shares of a step: loader, forward and backward of each player, optimisers, the rest."""
-    watched = _Watched(training.update, wait)
-
-    def batches() -> Iterator[Batch]:
-        while True:
-            with watched.clock("loader"):
-                batch = next(training.loader)
-            yield batch
-
-    optimisers = [player.rule.optimiser for player in training.update.players.values()]
-    hooks = [o.register_step_pre_hook(watched.before_optimiser) for o in optimisers]
-    hooks += [o.register_step_post_hook(watched.after_optimiser) for o in optimisers]
-    source, start = batches(), time.perf_counter()
-    for i in range(steps):
-        training.update.begin_step(training.step + 1 + i, False)
-        training.model.training_step(source, watched)
-    wait()
-    whole = time.perf_counter() - start
-    for hook in hooks:
-        hook.remove()
-    share = {name: spent / whole for name, spent in watched.spent.items()}
-    return {**share, "rest": max(0.0, 1.0 - sum(share.values()))}
 
 
 # --- what is measured, and on what --------------------------------------------------------------

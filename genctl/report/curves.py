@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from genctl.data.pictures import write_png
-from genctl.errors import DataError, UsageError
+from genctl.errors import UsageError
+from genctl.printable import printable
+from genctl.report.metrics_rows import Log, read_rows
 
 CLOCKS = ("step", "images", "seconds")
 COUNTERS = ("steps/", "nonfinite/", "seconds")
 """Prefixes of keys that count or time; they are read but not drawn."""
+
+MAX_PANELS = 24
+MAX_CURVES = 24
+"""Of one run, in one panel."""
+_STEP = re.compile(r"[0-9]{1,15}")
 
 
 class Span(NamedTuple):
@@ -78,16 +86,7 @@ def read_curves(run: str | Path) -> Curves:
     if folder is None and (path.parent / "config.yaml").is_file():
         folder = path.parent
     file = path / "metrics.jsonl" if path.is_dir() else path
-    try:
-        text = file.read_bytes().decode("utf-8", errors="replace")
-    except OSError as error:
-        raise DataError(
-            str(file),
-            f"cannot be read: {error.strerror or error}",
-            "give a run directory or a metrics.jsonl",
-        ) from None
-    rows, notes = _rows(text, str(file))
-    return _columns(str(run), file, folder, rows, notes, until)
+    return _columns(str(run), file, folder, read_rows(file), until)
 
 
 def _locate(run: str) -> tuple[Path, int | None]:
@@ -96,98 +95,44 @@ def _locate(run: str) -> tuple[Path, int | None]:
         return path, None
     base, _, at = run.rpartition("@")
     path = Path(base).expanduser()
-    if at.isdigit():
+    if _STEP.fullmatch(at):
         return path, int(at)
-    link = path / "checkpoints" / at
-    if at and link.exists():
-        digits = link.resolve().name.rpartition("-")[2]
-        if digits.isdigit():
+    if at in ("latest", "best"):
+        digits = (path / "checkpoints" / at).resolve().name.rpartition("-")[2]
+        if _STEP.fullmatch(digits):
             return path, int(digits)
-    raise UsageError(run, f"{at!r} is neither a step nor a checkpoint", "RUN, RUN@1000 or RUN@best")
+    raise UsageError(
+        printable(run), f"{at!r} is neither a step nor a checkpoint", "RUN, RUN@1000 or RUN@best"
+    )
 
 
-def _rows(text: str, name: str) -> tuple[list[dict[str, Any]], list[str]]:
-    lines = [line for line in text.split("\n") if line.strip()]
-    rows, broken, notes = [], [], []
-    for number, line in enumerate(lines):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        else:
-            broken.append(number)
-    if lines and not rows:
-        raise DataError(
-            name, f"none of its {len(lines)} lines is a JSON object", "give a metrics.jsonl"
-        )
-    if broken and broken[-1] == len(lines) - 1:
-        notes.append("the last line is torn and was left out")
-        broken.pop()
-    if broken:
-        notes.append(f"{len(broken)} unreadable lines were left out, the first is {broken[0] + 1}")
-    return rows, notes
-
-
-def _columns(
-    run: str,
-    file: Path,
-    folder: Path | None,
-    rows: list[dict[str, Any]],
-    notes: list[str],
-    until: int | None,
-) -> Curves:
-    if rows and not any("step" in row for row in rows):
+def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | None) -> Curves:
+    rows, notes = log.rows, log.notes
+    if rows and not log.numbered:
         notes.append("no row has a step: rows are numbered instead")
-        rows = [{**row, "step": i} for i, row in enumerate(rows, 1)]
-    by_step: dict[int, dict[str, Any]] = {}
-    for row in rows:
-        step = _number(row.get("step"))
-        if math.isfinite(step) and (until is None or step <= until):
-            by_step[int(step)] = row  # of two rows for one step the later is the resumed run's
+        rows = [replace(row, step=i) for i, row in enumerate(rows, 1)]
+    # Of two rows for one step the later is the resumed run's.
+    by_step = {r.step: r for r in rows if r.step is not None and (until is None or r.step <= until)}
     if not until and len(by_step) < len(rows):
         notes.append(f"{len(rows) - len(by_step)} rows repeat a step or have none")
     steps = sorted(by_step)
     ordered = [by_step[step] for step in steps]
-    keys = dict.fromkeys(key for row in ordered for key in row if key not in ("step", "nonfinite"))
-    columns: dict[str, np.ndarray] = {}
-    bad: dict[int, list[str]] = {}
-    for key in keys:
-        column = np.array([_number(row.get(key)) for row in ordered], dtype=np.float64)
-        for i in np.flatnonzero(np.isinf(column)):
-            bad.setdefault(steps[i], []).append(key)
-        columns[key] = np.where(np.isinf(column), np.nan, column)
-    for step, row in zip(steps, ordered, strict=True):
-        listed = row.get("nonfinite")
-        listed = [k for k in listed if isinstance(k, str)] if isinstance(listed, list) else []
-        literal = [k for k, v in row.items() if isinstance(v, float) and math.isnan(v)]
-        found = dict.fromkeys([*bad.get(step, []), *listed, *literal])
-        if found:
-            bad[step] = list(found)
+    keys = dict.fromkeys(key for row in ordered for key in row.values)
     return Curves(
         run=run,
         path=file,
         folder=folder,
         step=np.array(steps, dtype=np.int64),
-        columns=columns,
-        nonfinite={step: tuple(bad[step]) for step in sorted(bad)},
+        columns={key: np.array([row.values.get(key, math.nan) for row in ordered]) for key in keys},
+        nonfinite={
+            s: row.nonfinite for s, row in zip(steps, ordered, strict=True) if row.nonfinite
+        },
         notes=notes,
     )
 
 
-def _number(value: Any) -> float:
-    """A JSON number as a float; anything else, null included, as NaN."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return math.nan
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-
-
 def panels(curves: Curves) -> dict[str, list[str]]:
-    """Which keys are drawn together, by title, in the order of interest."""
+    """Which keys are drawn together, by title, in the order of interest; no more than fit."""
     groups: dict[str, list[str]] = {
         "loss": curves.starting("loss/"),
         "score": curves.starting("score/"),
@@ -197,13 +142,13 @@ def panels(curves: Curves) -> dict[str, list[str]]:
     known = {key for keys in groups.values() for key in keys}
     for key in curves.columns:
         counted = key in CLOCKS or key.startswith(COUNTERS)
-        if key.startswith("lr/") and np.nanmin(curves.columns[key]) == np.nanmax(
-            curves.columns[key]
-        ):
+        if key in known or counted or not curves.has(key):
+            continue
+        if key.startswith("lr/") and np.nanmin(values := curves.columns[key]) == np.nanmax(values):
             continue  # a constant rate is in config.yaml
-        if key not in known and not counted and curves.has(key):
-            groups.setdefault(key.split("/")[0], []).append(key)
-    return {title: keys for title, keys in groups.items() if keys}
+        groups.setdefault(key.split("/")[0], []).append(key)
+    shown = [(title, keys[:MAX_CURVES]) for title, keys in groups.items() if keys]
+    return dict(shown[:MAX_PANELS])
 
 
 def plot(
@@ -224,12 +169,13 @@ def plot(
     rows = math.ceil(max(1, len(titles)) / 2)
     figure = Figure(figsize=(12, 3.2 * rows + 0.4), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    figure.suptitle(", ".join(curves.run for curves in runs), parse_math=False)
+    figure.suptitle(printable(", ".join(curves.run for curves in runs)), parse_math=False)
     all_axes = figure.subplots(rows, 2, squeeze=False).flatten()
     for axes, title in zip(all_axes, titles, strict=False):
         for curves in runs:
             for key in panels(curves).get(title, []):
-                label = key if len(runs) == 1 else f"{key} ({curves.run})"
+                name = key.lstrip("_") or "?"  # a leading underscore would hide it in the legend
+                label = name if len(runs) == 1 else f"{name} ({curves.run})"
                 values = curves.columns[key]
                 shown = np.isfinite(values)
                 mark = "." if shown.sum() < 30 else ""
@@ -238,9 +184,10 @@ def plot(
         if spans is not None and len(runs) == 1:
             for span in spans[0]:
                 axes.axvspan(span.first, span.last, color="tab:red", alpha=0.08)
-        axes.set_title(title)
+        axes.set_title(title, parse_math=False)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        for text in axes.legend(fontsize="small").get_texts():
+            text.set_parse_math(False)
     for axes in all_axes[len(titles) :]:
         axes.set_axis_off()
     if not titles:
@@ -248,7 +195,9 @@ def plot(
     named = "; ".join(f"{s.name}, steps {s.first} to {s.last}" for s in (spans or [[]])[0])
     if named and len(runs) == 1:
         figure.supxlabel(f"shaded: {named}", fontsize="small")
-    canvas.draw()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a letter that the font lacks is drawn as a box
+        canvas.draw()
     write_png(path, Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
 
 

@@ -173,7 +173,7 @@ def plain_copy(
     for module in copy.modules():
         module.__class__ = NATIVE.get(type(module), type(module))
         if hasattr(module, "chain") and not shortcuts:
-            module.chain = None
+            module.chain = None  # type: ignore[assignment]  # no Tensor, no Module
     copy.to(memory_format=torch.contiguous_format)
     return copy.train()
 

@@ -10,6 +10,7 @@ from PIL import Image
 from genctl.cli.main import app, main
 from genctl.config.load import load_config
 from genctl.engine.fit import fit
+from genctl.errors import DataError, UsageError
 from genctl.metrics.measure import table
 from genctl.report.evaluate import evaluate
 
@@ -195,6 +196,72 @@ def test_likelihood_of_the_held_out_part(tmp_path):
     assert entry["n"] == 30
     assert one["protocol"]["split"] == "test"
     assert one["features"] is None
+
+
+# --- precision ------------------------------------------------------------------------------------
+def test_bf16_features_are_another_protocol_and_another_report(generator, classifier, capsys):
+    words = (generator, "digits", "--fid", "--features", classifier, "-n", 40)
+    found = {}
+    for name in ("fp32", "bf16"):
+        code, found[name], _ = run_json(capsys, *words, "--precision", name)
+        assert code == 0
+        assert found[name]["protocol"]["precision"] == name
+        assert found[name]["protocol"]["generated"]["precision"] == "fp32"  # the run's own
+    full, half = (found[name]["metrics"]["fd"]["value"] for name in ("fp32", "bf16"))
+    assert full != half
+    assert half == pytest.approx(full, rel=0.05)
+    reports = generator / "reports"
+    assert json.loads((reports / "evaluate-00000002-small.json").read_text()) == found["fp32"]
+    saved = reports / "evaluate-00000002-small-bf16.json"
+    assert json.loads(saved.read_text()) == found["bf16"]
+    _, again, _ = run_json(capsys, *words, "--baseline", saved)
+    assert "precision: fp32 against bf16" in again["warnings"][-1]
+
+
+def test_the_run_has_a_precision_of_its_own(generator):
+    words = (generator, "digits", ["fid"])
+    plain, half = (
+        evaluate(*words, n=40, features="pixels", run_precision=name) for name in (None, "bf16")
+    )
+    assert half["protocol"]["generated"]["precision"] == "bf16"
+    assert half["protocol"]["precision"] == plain["protocol"]["precision"] == "fp32"
+    assert half["metrics"] != plain["metrics"]
+
+
+def test_auto_is_fp32_because_a_number_should_not_depend_on_the_machine(folder, classifier):
+    result = evaluate(folder, folder, ["fid"], features=classifier, precision="auto")
+    assert result["protocol"]["precision"] == "fp32"
+    with pytest.raises(UsageError, match="fp32 or bf16"):
+        evaluate(folder, folder, ["fid"], features=classifier, precision="tf32")
+
+
+@pytest.mark.parametrize(
+    ("generated", "real", "asked", "reason"),
+    [
+        ("bf16", None, None, "0.npz is stored in bf16, .*1.npz in fp32 .it says no `precision`."),
+        ("bf16", "fp32", None, "0.npz is stored in bf16, .*1.npz in fp32"),
+        (None, "bf16", None, "in fp32 .it says no `precision`., .*1.npz in bf16"),
+        ("bf16", "bf16", "fp32", "stored in bf16, asked for fp32"),
+        ("fp32", "fp32", "bf16", "stored in fp32, asked for bf16"),
+        (None, None, "bf16", "asked for bf16"),
+        ("bf16", "bf16", None, None),
+        ("bf16", "bf16", "bf16", None),
+        (None, "fp32", "fp32", None),
+        (None, None, "auto", None),
+    ],
+)
+def test_stored_features_of_two_precisions_are_never_mixed(stored, generated, real, asked, reason):
+    for path, said in zip(stored, (generated, real), strict=True):
+        arrays = dict(np.load(path))
+        np.savez(path, **arrays, **({} if said is None else {"precision": said}))
+    if reason is not None:
+        with pytest.raises(DataError, match=reason) as raised:
+            evaluate(*stored, ["fid"], precision=asked)
+        assert raised.value.remedy
+        return
+    result = evaluate(*stored, ["fid"], precision=asked)
+    assert result["metrics"]["fd"]["value"] > 0
+    assert result["protocol"]["precision"] == (generated or real)
 
 
 # --- what cannot be had -------------------------------------------------------------------------

@@ -11,9 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from genctl.data import build, cache, dataset, rough
+from genctl.data import build, cache, rough
 from genctl.data.cache import Index
-from genctl.data.dataset import open_dataset
+from genctl.data.dataset import _rows, open_dataset
 from genctl.data.loader import Loader
 from genctl.errors import DataError
 
@@ -161,7 +161,7 @@ def test_a_set_larger_than_memory_streams():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     images, _ = cache.load("0123")
     assert images.nbytes > total
-    rows = dataset._rows(images, np.arange(n)).index_select(0, torch.tensor([0, n // 2, n - 1]))
+    rows = _rows(images, np.arange(n)).index_select(0, torch.tensor([0, n // 2, n - 1]))
     assert not rows.any()
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert 1024 * grown < 12 * math.prod(row)

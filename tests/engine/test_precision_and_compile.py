@@ -13,9 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
 from genctl.engine import precision
-from genctl.engine.compilation import compile_networks
+from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build
 from genctl.engine.fit import complete, fit, open_data
+from genctl.engine.progress import Silent
 from genctl.engine.run import open_run
 
 LENGTH = {"train__steps": 5}
@@ -67,3 +68,30 @@ def test_compiled_networks_train_alike():
     assert seen[0].keys() == seen[1].keys()
     for key, value in seen[0].items():
         assert seen[1][key] == pytest.approx(value, rel=1e-4), key
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "compiled", "word"),
+    [
+        ("auto", "cpu", False, "no step faster"),
+        (False, "cpu", False, "as asked"),
+        (True, "cpu", True, "may not earn it back"),
+        (True, "mps", False, "no compiler"),
+        ("auto", "cuda", False, "not yet measured"),
+        (True, "cuda", True, "as asked"),
+    ],
+)
+def test_whether_to_compile_is_decided_and_explained(wanted, device, compiled, word):
+    found, why = decide(wanted, torch.device(device), 100)
+    assert (found, word in why) == (compiled, True), why
+
+
+def test_the_log_says_what_was_decided(tmp_path):
+    said = []
+
+    class Listener(Silent):
+        def note(self, text):
+            said.append(text)
+
+    fit(small("vae"), None, tmp_path / "run", device="cpu", report=Listener())
+    assert [text for text in said if "torch.compile off: on a CPU" in text]

@@ -29,6 +29,10 @@ PARADIGMS = {
         "quickstart",
         {"model__history": 16, "model__play": {"kind": "adaptive", "discriminator": 1.3}},
     ),
+    "wgan-gp": (
+        "wgan-gp",
+        {"data__size": 8, "data__spec": "digits", "model__play__discriminator": 2},
+    ),
     "latent": ("vae", {}),
     "autoregressive": ("pixelcnn", {}),
     "flow": ("realnvp", {}),

@@ -150,6 +150,21 @@ def test_what_is_no_npz_holds_nothing(tmp_path):
     assert stored.arrays_in(tmp_path) == []
 
 
+def test_the_precision_of_stored_features_is_what_the_file_says(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, features=np.ones((2, 3)))
+    assert stored.precision_of(path) is None
+    for name in ("fp32", "bf16"):
+        np.savez(path, features=np.ones((2, 3)), precision=name)
+        assert stored.precision_of(path) == name
+    assert stored.read(path).values.shape == (2, 3)
+    for wrong in ("fp8\x1b[2J", np.float32(1), "x" * 2000, np.array([None])):
+        np.savez(path, features=np.ones((2, 3)), precision=wrong)
+        with pytest.raises(DataError, match="`precision`") as raised:
+            stored.precision_of(path)
+        assert "\x1b" not in str(raised.value)
+
+
 # --- the standard network -----------------------------------------------------------------------
 def test_missing_weights_are_a_capability_error_with_a_remedy(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))

@@ -156,25 +156,34 @@ def test_adaptive_state_is_saved():
     assert twin.average[:, 2].tolist() == [1.0, 1.0]
 
 
+class OneRank:
+    """Stands in for the update of one step: its noise, and nobody else's rows."""
+
+    def __init__(self, step, device):
+        self.rng = RandomStream(0, "pool", step, device=device)
+
+    def gather(self, value):
+        return value
+
+
 def test_history_pool_half_fresh_half_old(device):
     """T3: examples are their own number, so where each comes from can be read off."""
     pool = HistoryPool((1,), 20).to(device)
-    rng = RandomStream(0, "pool", device=device)
     first = torch.arange(10.0, device=device)[:, None]
-    assert torch.equal(pool.exchange(first, rng), first)  # empty: nothing old to show
-    second = pool.exchange(first + 100, rng)
+    assert torch.equal(pool.exchange(first, OneRank(0, device)), first)  # empty: nothing old
+    second = pool.exchange(first + 100, OneRank(1, device))
     assert torch.equal(second[:5], first[:5] + 100)
     assert set(second[5:, 0].tolist()) <= {5.0, 6.0, 7.0, 8.0, 9.0}
     for i in range(2, 40):
-        pool.exchange(first + 100 * i, rng)
+        pool.exchange(first + 100 * i, OneRank(i, device))
     ages = (pool.images[:, 0] // 100).tolist()
     assert int(pool.filled) == 20
     assert len(set(ages)) > 3, "replacement is at random, so several generations live on"
     assert all(5 <= value % 100 <= 9 for value in pool.images[:, 0].tolist())
     twin = HistoryPool((1,), 20).to(device)
     twin.load_state_dict(pool.state_dict())
-    a = pool.exchange(first, RandomStream(1, "x", device=device))
-    assert torch.equal(a, twin.exchange(first, RandomStream(1, "x", device=device)))
+    a = pool.exchange(first, OneRank(99, device))
+    assert torch.equal(a, twin.exchange(first, OneRank(99, device)))
 
 
 def test_diversity_is_a_ratio_of_mean_pairwise_distances():
@@ -203,6 +212,21 @@ def test_dcgan_has_the_customary_parameters():
     discriminator = registry.get("discriminator", "dcgan").build((3, 64, 64), width=64)
     assert sum(p.numel() for p in generator.parameters()) == 3_576_704
     assert sum(p.numel() for p in discriminator.parameters()) == 2_765_568
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [8, 12, 28, 32])
+@pytest.mark.parametrize("kernel", [4, 5])
+def test_conv_critic_takes_every_multiple_of_four_and_has_no_norm(channels, size, kernel):
+    shape = (channels, size, size)
+    critic = registry.get("discriminator", "conv-critic").build(shape, width=4, kernel=kernel)
+    pictures = torch.rand(3, *shape) * 2 - 1
+    found = critic(pictures)
+    assert found.score.shape == (3,)
+    assert found.features.shape[0] == 3
+    for row in range(3):  # each example alone scores as in the batch
+        alone = critic(pictures[row : row + 1]).score
+        assert torch.allclose(alone, found.score[row : row + 1], atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [8, 16, 28, 32, 64])

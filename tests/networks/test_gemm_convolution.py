@@ -105,6 +105,21 @@ def test_a_third_derivative(products):
     assert distance(*found) < 1e-10
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_transposed_map_is_the_input_gradient(shape, way):
+    ours, torchs, x = pair("conv", shape, dtype=torch.float64)
+    x.requires_grad_()
+    y = torchs(x)
+    direction = torch.randn_like(y).requires_grad_()
+    (expected,) = torch.autograd.grad(y, x, direction, create_graph=True)
+    found = ours.to_input(direction, x.shape[2:])
+    assert torch.allclose(found, expected, rtol=1e-12)
+    weight = torch.randn_like(x)
+    wanted = torch.autograd.grad(expected, [direction, torchs.weight], weight)
+    given = torch.autograd.grad(found, [direction, ours.weight], weight)
+    assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(given, wanted, strict=True))
+
+
 @pytest.mark.parametrize("kind", ["conv", "transposed"])
 def test_inputs_that_are_views_of_something_larger(kind, products):
     ours, torchs, x = pair(kind, SHAPES[0])
@@ -196,6 +211,7 @@ def test_what_products_cannot_do_is_left_to_torch(products):
     layer = ConvTranspose2d(4, 6, 3, stride=2)
     assert layer(x, [20, 20]).shape[2:] == (20, 20)
     assert Conv2d(4, 6, 3)(x[0]).shape == (6, 7, 7)
+    assert Conv2d(4, 6, 3)(x[:0]).shape == (0, 6, 7, 7)
 
 
 def test_the_shape_decides_layer_by_layer():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,6 +11,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from genctl import registry
 from genctl.errors import ConfigError
+from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.input_gradient import (
     input_gradient,
     piecewise_linear,
@@ -73,12 +76,31 @@ def test_it_equals_double_backward(name, shape, keywords, dtype, limit, device):
         assert expected.norm() > 1e-6
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_convolutions_that_run_as_products_agree_too(dtype):
+    """Wide enough that some directions are matrix products: both ways differentiate through them."""
+    torch.manual_seed(0)
+    shape = (3, 32, 32)
+    network = registry.get("discriminator", "conv-critic").build(shape, width=64).to(dtype)
+    reference = copy.deepcopy(network)
+    for module in reference.modules():
+        if isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d
+    x = torch.randn(4, *shape, dtype=dtype)
+    limit = 1e-5 if dtype == torch.float32 else 1e-10
+    expected = both(reference, x)[0]
+    for found in both(network, x):
+        for right, got in zip(expected, found, strict=True):
+            assert far(right, got) < limit
+
+
 @pytest.mark.parametrize(
     "conv",
     [
         nn.Conv2d(2, 4, 3, stride=3, padding=1),
         nn.Conv2d(2, 4, (2, 3), stride=(2, 1), padding=(0, 2)),
         nn.Conv2d(2, 4, 3, dilation=2, groups=2, bias=False),
+        Conv2d(2, 4, 4, stride=2, padding=1),
     ],
 )
 def test_every_geometry_of_a_convolution(conv):

@@ -73,7 +73,7 @@ def test_one_epsilon_for_each_example(shape):
     assert torch.equal(points, points[:, :1].expand_as(points)), "one value over all pixels"
     epsilon = points[:, 0]
     assert len(epsilon.unique()) > 3990, "another value for every example"
-    assert 0 <= epsilon.min()
+    assert epsilon.min() >= 0
     assert epsilon.max() <= 1
     assert float(epsilon.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(epsilon.var()) == pytest.approx(1 / 12, abs=0.005)

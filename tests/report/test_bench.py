@@ -84,12 +84,20 @@ def plain_losses(model, update, batches, step):
     "name", ["dcgan", "gan", "began", "wgan", "wgan-gp", "vae", "realnvp", "rbm", "classifier"]
 )
 def test_both_loops_compute_the_same_losses(name, device):
-    """Clipped gradients (realnvp) and weights (wgan), k (began), chains (rbm): all of it."""
+    """Clipped weights (wgan), k (began), chains (rbm): all of the algorithm."""
     training, model, update, loader = both(name, torch.device(device))
     for step in range(1, 6):
         mine = engine_losses(training, step)
         assert plain_losses(model, update, loader, step) == pytest.approx(mine, rel=1e-4, abs=1e-4)
     assert all(update.count(p) == training.update.count(p) for p in model.players)
+
+
+def test_both_loops_clip_alike():
+    """So low a bound that Adam's ε shows: without it the loss falls ten times as fast."""
+    training, model, update, loader = both("vae", train__clip=1e-8)
+    for step in range(1, 9):
+        mine = engine_losses(training, step)
+        assert plain_losses(model, update, loader, step) == pytest.approx(mine, rel=1e-5)
 
 
 def test_both_loops_compute_the_same_simultaneous_step():
@@ -197,20 +205,24 @@ def test_items_are_the_engines_pictures_and_an_epoch_has_each_once():
     assert seen != sorted(seen)
 
 
-@pytest.mark.parametrize(("how", "values"), [("threshold", {-1.0, 1.0}), ("dynamic", {-1.0, 1.0})])
-def test_items_are_binarised_as_configured(how, values):
-    config = small("rbm", data__binarise=how)
-    dataset = open_dataset("digits", limit=40, binarise=how)
-    x = next(plain_loop.plain_batches(dataset, config, CPU, workers=0)).x
-    assert set(x.unique().tolist()) == values
-    if how == "threshold":
-        engine = next(Loader(dataset, batch_size=40, seed=0, binarise=how))
-        batch = next(
-            plain_loop.plain_batches(dataset, small("rbm", train__batch_size=40), CPU, workers=0)
-        )
-        assert torch.equal(batch.x[batch.index.argsort()], engine.x[engine.index.argsort()]) or (
-            torch.equal(batch.x.sum(0), engine.x.sum(0))
-        )
+def test_items_are_binarised_as_the_engine_does():
+    config = small("rbm", data__binarise="threshold", train__batch_size=40)
+    dataset = open_dataset("digits", limit=40, binarise="threshold")
+    batch = next(plain_loop.plain_batches(dataset, config, CPU, workers=0))
+    engine = next(Loader(dataset, batch_size=40, seed=0))
+    assert torch.equal(batch.x[batch.index.argsort()], engine.x[engine.index.argsort()])
+
+
+def test_items_drawn_dynamically_are_grey_on_average():
+    config = small("rbm", data__binarise="dynamic", train__batch_size=8)
+    dataset = open_dataset("digits", limit=8, binarise="dynamic")
+    batches = plain_loop.plain_batches(dataset, config, CPU, workers=0)
+    draws = [next(batches) for _ in range(100)]
+    drawn = torch.stack([batch.x[batch.index.argsort()] for batch in draws])
+    assert set(drawn.unique().tolist()) == {-1.0, 1.0}
+    grey = from_bytes(dataset.examples)
+    assert torch.allclose(drawn.mean(0), grey, atol=0.5)  # 5 deviations of a mean of 100
+    assert (drawn.mean(0) - grey).abs().mean() < 0.1
 
 
 def test_fewer_examples_than_a_batch_are_repeated():
@@ -254,13 +266,24 @@ def test_the_peak_is_a_rate_that_a_product_reaches(device):
     assert rate / 50 < peak < 1e16
 
 
-def test_peak_memory_grows_with_what_is_held(device):
-    where = torch.device(device)
+def test_peak_memory_of_the_process_is_what_the_system_says():
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("only Linux keeps /proc/self/status")
+    found, _ = roof.peak_memory(CPU)
+    kibibytes = next(line for line in status.read_text().splitlines() if "VmHWM" in line).split()[1]
+    assert found == pytest.approx(1024 * int(kibibytes), rel=0.05)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_peak_memory_of_a_gpu_is_that_of_its_tensors():
+    where = torch.device("cuda")
     roof.forget_peak(where)
     before, _ = roof.peak_memory(where)
-    held = torch.ones(before // 4 + 2**24, device=where)  # more than was ever held, in float32
-    assert roof.peak_memory(where)[0] >= before + 2**24
+    held = torch.ones(2**24, device=where)
+    assert roof.peak_memory(where)[0] == before + 2**26
     del held
+    assert roof.peak_memory(where)[0] == before + 2**26
 
 
 # --- the whole ----------------------------------------------------------------------------------
@@ -275,6 +298,8 @@ def test_every_preset_can_be_measured(name):
     assert found["images_per_second"] >= 7.9 * found["steps_per_second"]
     share = found["time_share"]
     assert 0.99 < sum(share.values()) < 1.01
+    assert next(iter(share)) == "loader"
+    assert list(share)[-2:] == ["optimiser", "rest"]
     assert share["loader"] > 0
     assert share["optimiser"] > 0
     assert sum(part for key, part in share.items() if key not in ("loader", "rest")) > 0.1
@@ -306,8 +331,8 @@ def test_a_slow_plain_loop_shows_in_the_ratio(monkeypatch):
     monkeypatch.setattr(plain_loop.PlainUpdate, "_step", slow)
     after = bench(small("vae"), device="cpu", seconds=1.0)
     more = 1 / after["plain_steps_per_second"] - 1 / before["plain_steps_per_second"]
-    assert 0.02 < more < 0.12
-    assert after["ratio_to_plain"] > 2 * before["ratio_to_plain"]
+    assert more > 0.02
+    assert after["ratio_to_plain"] > 1.5 * before["ratio_to_plain"]
 
 
 def test_turns_alternate_until_the_time_is_over():

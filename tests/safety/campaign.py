@@ -30,7 +30,7 @@ CLASSES = {
     "latent variable": ("vae", {}),
     "autoencoder": ("denoising-ae", {}),
     "autoregressive": ("pixelcnn", {}),
-    "flow": ("realnvp", {}),
+    "flow": ("realnvp-moons", {}),
     "Boltzmann machine": ("rbm", {}),
     "classifier": ("classifier", {}),
     "toy, points": ("gan-ring", {"evaluate__measures": []}),
@@ -67,15 +67,19 @@ class Campaign:
         assert code == 0, err
         self.rows = rows_of(folder / "whole")
 
-    def kill(self, times, chance):
-        """Kill a run this often, as many runs as it takes, and compare every one of them."""
+    def kill(self, times, chance, earliest=0.0):
+        """Kill a run this often, as many runs as it takes, and compare every one of them.
+
+        ``earliest`` is a share of the time that a whole run takes.
+        """
         while self.counts["kills"] < times:
             self.counts["runs"] += 1
             run = self.folder / f"killed-{self.counts['runs']}"
             code = None
             while code != 0:
                 rest = self.counts["kills"] < times
-                code = self._life(run, chance.uniform(0, 0.8 * self.seconds) if rest else None)
+                instant = self.seconds * chance.uniform(earliest, 0.8)
+                code = self._life(run, instant if rest else None)
             assert_equal_runs(self.folder / "whole", run)
 
     def _life(self, run, seconds):
@@ -103,7 +107,7 @@ class Campaign:
         elif any(folder.glob(".tmp-*")):
             self.counts["during a link or a removal"] += 1
         if not (run / "config.yaml").exists():
-            assert before is None
+            assert not before, "a run that was begun is gone"
             self.counts["before it was a run"] += 1
             return
         after = newest(run)

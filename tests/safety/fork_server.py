@@ -60,7 +60,7 @@ class Server:
             "OMP_NUM_THREADS": "1",
             "GENCTL_CACHE": str(folder / "cache"),
         }
-        self.folder = folder
+        self.folder, self.mounts = folder, False
         self.process = subprocess.Popen(
             [*wrapper, sys.executable, str(HERE)],
             stdin=subprocess.PIPE,
@@ -78,7 +78,7 @@ class Server:
             if line != "ready\n":
                 raise OSError(f"the server did not start: {line!r}")
             self.ready = True
-        self.process.stdin.write(json.dumps({"what": what, **more}) + "\n")
+        self.process.stdin.write(json.dumps({"what": what, **more}, default=str) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -135,6 +135,7 @@ def _serve() -> None:
                     codes[pid] = os.waitstatus_to_exitcode(status)
             answer = codes.get(pid)
         print(json.dumps(answer), flush=True)
+    os._exit(0)  # nothing to tidy, and tidying all of torch takes seconds
 
 
 def _become(order) -> None:

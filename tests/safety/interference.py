@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import resource
 import subprocess
+import sys
 import time
 
 
@@ -34,28 +36,16 @@ def remount(folder, options):
     return done.stderr or None
 
 
-def slow_steps(seconds):
-    """Every training step takes this much longer."""
-    from genctl.engine.update import Updater
-
-    original = Updater.begin_step
-
-    def begin_step(self, step, logging):
-        time.sleep(float(seconds))
-        original(self, step, logging)
-
-    Updater.begin_step = begin_step
-
-
 def stall(where, seconds):
-    """Stand still at a place, once a file ``stalled`` beside stdout says so."""
+    """Stand still at every ``where``, once a file ``….stalled`` beside stdout says so."""
     from genctl.data import build
     from genctl.engine import checkpoint
+    from genctl.engine.update import Updater
 
-    def stalling(original):
+    def stalling(original, when=lambda *arguments: True):
         def stalled(*arguments, **more):
-            _mark()
-            time.sleep(float(seconds))
+            if when(*arguments):
+                _stand(float(seconds))
             return original(*arguments, **more)
 
         return stalled
@@ -63,19 +53,45 @@ def stall(where, seconds):
     if where == "decode":
         build.decode = stalling(build.decode)
     elif where == "write":
-        original = checkpoint._write_synced
-        checkpoint._write_synced = lambda path, content: (
-            stalling(original)(path, content)
-            if "step-00000000" not in str(path)
-            else original(path, content)
-        )
+        later = lambda path, content: "step-00000000" not in str(path)  # noqa: E731
+        checkpoint._write_synced = stalling(checkpoint._write_synced, later)
     elif where == "step":
-        from genctl.engine.update import Updater
-
         Updater.begin_step = stalling(Updater.begin_step)
+    else:
+        sys.modules.pop("genctl.engine.fit")
+        sys.meta_path.insert(0, _SlowImport(float(seconds)))
 
 
-def _mark():
-    path = os.readlink("/proc/self/fd/1") + ".stalled"
-    with open(path, "w"):
+class _SlowImport:
+    """Finds nothing, slowly."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "genctl.engine.fit":
+            _stand(self.seconds)
+
+
+def _stand(seconds):
+    with open(os.readlink("/proc/self/fd/1") + ".stalled", "w"):
         pass
+    time.sleep(seconds)
+
+
+def fill(folder, first, last):
+    """Leave no space on a file system from one step until before another."""
+    from genctl.engine.update import Updater
+
+    original, ballast = Updater.begin_step, os.path.join(folder, "ballast")
+
+    def begin_step(self, step, logging):
+        if step == int(first):
+            with open(ballast, "wb", buffering=0) as file, contextlib.suppress(OSError):
+                while True:
+                    file.write(bytes(4096))
+        elif step == int(last):
+            os.unlink(ballast)
+        original(self, step, logging)
+
+    Updater.begin_step = begin_step

@@ -30,7 +30,9 @@ def start(words: list[str], ranks: int = 2, **more: str) -> list[subprocess.Pope
     return [subprocess.Popen(words, env=env, **pipes) for env in environments(ranks, **more)]
 
 
-def finish(started: list[subprocess.Popen[str]], seconds: float = 120) -> list[tuple[int, str, str]]:
+def finish(
+    started: list[subprocess.Popen[str]], seconds: float = 120
+) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each process."""
     try:
         texts = [process.communicate(timeout=seconds) for process in started]

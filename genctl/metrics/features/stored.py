@@ -44,6 +44,8 @@ def read(path: Path) -> Features:
     """
     found = read_npz(path)
     arrays = {name: found[name] for name in NAMES if name in found}
+    if not arrays:
+        raise DataError(str(path), f"holds {', '.join(found)}", f"expected {' or '.join(NAMES)}")
     for name, array in arrays.items():
         if not len(array):
             raise DataError(str(path), f"`{name}` has no rows", "store at least one example")

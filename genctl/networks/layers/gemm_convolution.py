@@ -74,14 +74,25 @@ class Conv2d(nn.Conv2d):
         """``(N, in_channels, H, W)`` → ``(N, out_channels, H', W')``."""
         if not _has_products(self, input):
             return super().forward(input)
-        size = (input.shape[2], input.shape[3])
-        kernel, stride, padding = _pairs(self)
-        steps = zip(size, kernel, stride, padding, strict=True)
-        y, x = ((h + 2 * p - k) // s + 1 for h, k, s, p in steps)
+        size, settings = _edges(input), _pairs(self)
+        axes = zip(size, *settings, strict=True)
+        height, width = ((h + 2 * p - k) // s + 1 for h, k, s, p in axes)
         channels = self.in_channels, self.out_channels
-        geometry = Geometry(*channels, size, (y, x), kernel, stride, padding)
+        geometry = Geometry(*channels, size, (height, width), *settings)
         out = _apply("gather", input, self.weight, self.bias, geometry)
         return super().forward(input) if out is None else out
+
+    def to_input(self, gradient: Tensor, size: Pair) -> Tensor:
+        """The map from a gradient of the output to that of an input of ``size``, differentiable.
+
+        For plain layers only: one group, no dilation, zeros as padding.
+        """
+        channels = self.in_channels, self.out_channels
+        geometry = Geometry(*channels, size, _edges(gradient), *_pairs(self))
+        out = None
+        if _has_products(self, gradient):
+            out = _apply("scatter", gradient, self.weight, None, geometry)
+        return _native_scatter(gradient, self.weight, geometry) if out is None else out
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -93,12 +104,11 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         """``(N, in_channels, H, W)`` → ``(N, out_channels, H', W')``."""
         if output_size is not None or not _has_products(self, input):
             return super().forward(input, output_size)
-        positions = (input.shape[2], input.shape[3])
-        kernel, stride, padding = _pairs(self)
-        steps = zip(positions, kernel, stride, padding, self.output_padding, strict=True)
-        y, x = ((h - 1) * s - 2 * p + k + extra for h, k, s, p, extra in steps)
+        positions, settings = _edges(input), _pairs(self)
+        axes = zip(positions, *settings, self.output_padding, strict=True)
+        height, width = ((h - 1) * s - 2 * p + k + extra for h, k, s, p, extra in axes)
         channels = self.out_channels, self.in_channels
-        geometry = Geometry(*channels, (y, x), positions, kernel, stride, padding)
+        geometry = Geometry(*channels, (height, width), positions, *settings)
         out = _apply("scatter", input, self.weight, self.bias, geometry)
         return super().forward(input) if out is None else out
 
@@ -108,6 +118,7 @@ def _has_products(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
         and x.dim() == 4
+        and x.numel() > 0
         and layer.groups == 1
         and layer.dilation == (1, 1)
         and layer.padding_mode == "zeros"
@@ -117,7 +128,12 @@ def _has_products(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
     )
 
 
+def _edges(x: Tensor) -> Pair:
+    return x.shape[2], x.shape[3]
+
+
 def _pairs(layer: nn.Conv2d | nn.ConvTranspose2d) -> tuple[Pair, Pair, Pair]:
+    """Kernel, stride and padding."""
     (a, b), (c, d) = layer.kernel_size, layer.stride
     assert not isinstance(layer.padding, str)
     e, f = layer.padding

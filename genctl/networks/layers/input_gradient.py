@@ -9,10 +9,13 @@ product takes one pass of ordinary autograd. Both are exact and agree but for ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
 
 
 def input_gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -75,7 +78,8 @@ def _known(layer: nn.Module) -> bool:
     """Of exactly a known type, so that no subclass or parametrisation computes something else."""
     if layer._forward_hooks or layer._forward_pre_hooks:
         return False
-    if type(layer) is nn.Conv2d:
+    if type(layer) in (nn.Conv2d, Conv2d):
+        assert isinstance(layer, nn.Conv2d)
         return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
     if type(layer) is nn.Flatten:
         return (layer.start_dim, layer.end_dim) == (1, -1)
@@ -95,26 +99,48 @@ def _transposed(layer: nn.Module, kept: Tensor, gradient: Tensor) -> Tensor:
         return gradient.unflatten(1, kept.shape[1:])
     if not isinstance(layer, nn.Conv2d):
         return gradient * kept
-    # Rows and columns at the far edge that the strides never reached.
-    missed = [
-        size - ((out - 1) * stride - 2 * int(padding) + dilation * (kernel - 1) + 1)
-        for size, out, stride, padding, dilation, kernel in zip(
-            kept.shape[2:],
-            gradient.shape[2:],
-            layer.stride,
-            layer.padding,
-            layer.dilation,
-            layer.kernel_size,
-            strict=True,
-        )
-    ]
-    return F.conv_transpose2d(
-        gradient,
-        layer.weight,
-        None,
+    return _mirror(layer, kept, gradient)(gradient)
+
+
+class _Uninitialised:
+    def reset_parameters(self) -> None:
+        """The weights are another layer's."""
+
+
+class _Native(_Uninitialised, nn.ConvTranspose2d):
+    pass
+
+
+class _Product(_Uninitialised, ConvTranspose2d):
+    pass
+
+
+def _mirror(layer: nn.Conv2d, x: Tensor, y: Tensor) -> nn.ConvTranspose2d:
+    """The transposed layer on the same weights, from positions like y's to a picture like x."""
+    assert not isinstance(layer.padding, str)
+    axes = zip(
+        x.shape[2:],
+        y.shape[2:],
         layer.stride,
-        layer.padding,  # type: ignore[arg-type]  # never text, see _known
-        missed,
-        layer.groups,
+        layer.padding,
         layer.dilation,
+        layer.kernel_size,
+        strict=True,
     )
+    # Rows and columns at the far edge that the strides never reached.
+    missed = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, s, p, d, k in axes]
+    kind = _Product if type(layer) is Conv2d else _Native
+    settings: dict[str, Any] = {
+        name: getattr(layer, name)
+        for name in ("kernel_size", "stride", "padding", "groups", "dilation")
+    }
+    mirror = kind(
+        layer.out_channels,
+        layer.in_channels,
+        output_padding=tuple(missed),
+        bias=False,
+        device="meta",
+        **settings,
+    )
+    mirror.weight = layer.weight
+    return mirror
