@@ -173,7 +173,9 @@ def _pairs(overrides: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]
     for text in overrides:
         path, equals, value = text.partition("=")
         if not equals or not path.strip():
-            raise UsageError(f"--set {printable(text)}", "expected path=value", "e.g. --set train.steps=1000")
+            raise UsageError(
+                f"--set {printable(text)}", "expected path=value", "e.g. --set train.steps=1000"
+            )
         pairs.append((path.strip(), presets.parse_value(value)))
     return pairs
 

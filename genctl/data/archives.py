@@ -7,6 +7,7 @@ that would unpack to far more than its own size is refused, and one member never
 
 from __future__ import annotations
 
+import functools
 import lzma
 import os
 import struct
@@ -53,10 +54,15 @@ class ZipSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.key = _stamp(path)
+
+    @functools.cached_property
+    def _archive(self) -> zipfile.ZipFile:
+        """Opened when needed: to read the names of a million members takes seconds."""
         try:
-            self._archive = zipfile.ZipFile(path)
+            return zipfile.ZipFile(self.path)
         except _DAMAGED as error:
-            raise DataError(str(path), _unreadable("zip", error), "make it again") from None
+            reason = _unreadable("zip", error)
+            raise DataError(str(self.path), reason, "make it again") from None
 
     def listing(self) -> Listing:
         """Members that are images, by name; the last of two equal names wins, as in unzip."""

@@ -14,7 +14,6 @@ Only Pillow and NumPy are imported, and everything here releases the interpreter
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import struct
@@ -119,20 +118,12 @@ def decode(data: bytes, size: int | None = None, crop: Crop = "centre") -> Decod
     if len(data) > MAX_BYTES:
         raise BrokenImageError(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            _check_pixels(image.size)
-            animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
-            if size is not None and image.format == "JPEG":
-                # The decoder halves for free; two times the target keeps the resize in charge.
-                image.draft(None, (2 * size, 2 * size))
-            large = image.size[0] * image.size[1] > LARGE_PIXELS
-            with _one_large if large else contextlib.nullcontext():
-                image.load()
-                _check_pixels(image.size)  # an icon's picture may be larger than its entry says
-                upright = _upright(image)
-                found = upright.size
-                plain = _resize(_to_plain(upright), size, crop)
-                return Decoded(_to_array(plain), animated, found)
+        image = _open(data, size)
+        if image.size[0] * image.size[1] <= LARGE_PIXELS:
+            return _decoded(image, size, crop)
+        del image
+        with _one_large:  # opened again, so that nothing of it outlives the lock
+            return _decoded(_open(data, size), size, crop)
     except BrokenImageError:
         raise
     except _ERRORS as error:
@@ -144,6 +135,26 @@ def flatten_alpha(pixels: np.ndarray) -> np.ndarray:
     alpha = pixels[..., 3:].astype(np.float32) / 255.0
     mixed = pixels[..., :3] * alpha + np.float32(255.0) * (1.0 - alpha)
     return np.rint(mixed).astype(np.uint8)
+
+
+def _open(data: bytes, size: int | None) -> Image.Image:
+    image = Image.open(io.BytesIO(data), formats=_formats())
+    _check_pixels(image.size)
+    if size is not None and image.format == "JPEG":
+        # The decoder halves for free; a third more than the target keeps the resize in charge.
+        least = -(-4 * size // 3)
+        image.draft(None, (least, least))
+    return image
+
+
+def _decoded(image: Image.Image, size: int | None, crop: Crop) -> Decoded:
+    with image:
+        animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
+        image.load()
+        _check_pixels(image.size)  # an icon's picture may be larger than its entry says
+        upright = _upright(image)
+        plain = _resize(_to_plain(upright), size, crop)
+        return Decoded(_to_array(plain), animated, upright.size)
 
 
 @functools.cache

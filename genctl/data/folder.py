@@ -172,8 +172,7 @@ def _add_file(entry: os.DirEntry[str], name: str, found: Listing) -> None:
             raise DataError(printable(entry.path), reason, "") from None
         found.metadata.append((name, text))
         return
-    suffix = PurePosixPath(entry.name).suffix.lower()
-    if suffix not in SUFFIXES:
+    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
         found.ignored[suffix_of(entry.name)] += 1
         return
     try:

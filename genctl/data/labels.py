@@ -50,45 +50,47 @@ def name_facts(names: Sequence[str], metadata: Sequence[tuple[str, str]], thing:
         DataError: a metadata file that cannot be parsed, or labels of mixed types.
     """
     naming = Naming()
-    parts = [name.split("/")[:-1] for name in names]
-    parts = _strip_common(parts)
-    tops = {folder[0].lower() if folder else "" for folder in parts}
+    # A million names lie in few folders: what a folder says is found once for all in it.
+    places = [name[: name.rfind("/") + 1] for name in names]
+    parts = _strip_common({place: place.split("/")[:-1] for place in set(places)})
+    tops = {path[0].lower() if path else "" for path in parts.values()}
     if tops <= _TRAIN | _TEST and tops & _TRAIN and tops & _TEST:
-        naming.test = np.array([folder[0].lower() in _TEST for folder in parts])
+        late = {place: path[0].lower() in _TEST for place, path in parts.items()}
+        naming.test = np.array([late[place] for place in places])
         naming.notes.append(f"the folders {', '.join(sorted(tops))} are taken as the splits")
-        parts = _strip_common([folder[1:] for folder in parts])
-    folders = [folder[0] if folder else None for folder in parts]
+        parts = _strip_common({place: path[1:] for place, path in parts.items()})
     if metadata:
         _from_metadata(naming, names, _metadata_rows(names, metadata, thing), thing)
     if naming.labels is None:
-        _from_folders(naming, folders)
+        _from_folders(naming, places, {place: path[:1] for place, path in parts.items()})
     return naming
 
 
-def _strip_common(parts: list[list[str]]) -> list[list[str]]:
+def _strip_common(parts: dict[str, list[str]]) -> dict[str, list[str]]:
     """Remove leading folders that all files share."""
-    depth = 0
-    while parts and all(
-        len(folder) > depth and folder[depth] == parts[0][depth] for folder in parts
-    ):
+    paths, depth = list(parts.values()), 0
+    while paths and all(len(path) > depth and path[depth] == paths[0][depth] for path in paths):
         depth += 1
-    return [folder[depth:] for folder in parts]
+    return {place: path[depth:] for place, path in parts.items()}
 
 
-def _from_folders(naming: Naming, folders: list[str | None]) -> None:
-    classes = sorted({folder for folder in folders if folder is not None})
+def _from_folders(naming: Naming, places: list[str], tops: dict[str, list[str]]) -> None:
+    """Classes from the first folder, if any, of each file's place."""
+    classes = sorted({folder for top in tops.values() for folder in top})
     if len(classes) < 2:
         return
-    loose = sum(folder is None for folder in folders)
-    if loose:
+    beside = {place for place, top in tops.items() if not top}
+    if beside:
+        loose = sum(place in beside for place in places)
         naming.notes.append(
             f"{loose:,} images lie beside the {len(classes)} sub-folders, so these are no classes"
         )
         return
     if _too_many(naming, classes, "sub-folders"):
         return
-    place = {name: k for k, name in enumerate(classes)}
-    naming.labels = np.array([place[str(folder)] for folder in folders], dtype=np.int64)
+    number = {name: k for k, name in enumerate(classes)}
+    label = {place: number[top[0]] for place, top in tops.items()}
+    naming.labels = np.array([label[place] for place in places], dtype=np.int64)
     naming.class_names = tuple(printable(name) for name in classes)
 
 

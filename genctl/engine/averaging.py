@@ -6,6 +6,7 @@ import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -31,18 +32,20 @@ class Average:
             for name in (model.averaged if on else ())
         }
         # Walking a module tree costs more than averaging a small network.
-        self.pairs = {
-            name: (
-                list(average.parameters()),
-                list(model.get_submodule(name).parameters()),
-                list(zip(average.buffers(), model.get_submodule(name).buffers(), strict=True)),
-            )
-            for name, average in self.modules.items()
-        }
+        self.parameters = {name: self._pairs(model, name, "parameters") for name in self.modules}
+        self.buffers = {name: self._pairs(model, name, "buffers") for name in self.modules}
         self.images_at: dict[str, int] = dict.fromkeys(self.modules, 0)
         self.rings: dict[str, deque[list[Tensor]]] = {
             name: deque(maxlen=config.last) for name in self.modules if config.last
         }
+
+    def _pairs(
+        self, model: GenerativeModel, name: str, what: Literal["parameters", "buffers"]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """The tensors of the average and those that it follows, in the same order."""
+        both = self.modules[name], model.get_submodule(name)
+        ours, theirs = (list(getattr(module, what)()) for module in both)
+        return ours, theirs
 
     @torch.no_grad()
     def update(self, model: GenerativeModel, names: Sequence[str], images: int) -> None:
@@ -56,7 +59,7 @@ class Average:
         for name in names:
             if name not in self.modules:
                 continue
-            ours, theirs, buffers = self.pairs[name]
+            ours, theirs = self.parameters[name]
             if not ours:  # a sub-module without parameters, a fixed prior say
                 pass
             elif self.config.last is not None:
@@ -65,7 +68,7 @@ class Average:
                 weight = 1.0 - self._decay(self.images_at[name], images)
                 torch._foreach_lerp_(ours, theirs, weight)
             self.images_at[name] = images
-            for mine, current in buffers:
+            for mine, current in zip(*self.buffers[name], strict=True):
                 mine.copy_(current)
 
     def _decay(self, before: int, now: int) -> float:

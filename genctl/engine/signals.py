@@ -33,8 +33,10 @@ class Requests:
 
 
 class Interruption(KeyboardInterrupt):
-    """A class of its own: after a plain one inside ``exec``, as imports use it, Python kills itself
-    at its end with SIGINT, whatever exit code it was given.
+    """Ctrl-C with a class of its own.
+
+    After a plain one inside ``exec``, which imports use, Python ends itself by SIGINT, whatever
+    exit code it was given.
     """
 
 
@@ -59,8 +61,8 @@ def listening() -> Iterator[Requests]:
 def interrupting() -> Iterator[Interrupts]:
     """Let SIGTERM end the block as Ctrl-C does, but where a training inside it listens itself.
 
-    Whatever else the block raises after an interrupt is its consequence: imports that were torn fail
-    in ways of their own.
+    Whatever else the block raises after an interrupt is its consequence: imports that were torn
+    fail in ways of their own.
     """
     interrupts = Interrupts()
     with _handling(interrupts):

@@ -14,13 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genctl import __version__
+from genctl.engine import distributed
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, write_atomically
 from genctl.errors import DataError, GateError, GenctlError, UsageError
 from genctl.metrics.features.extractor import DTYPES, Extractor, collect
 from genctl.metrics.features.prefetch import one_ahead
 from genctl.metrics.measure import (
+    Array,
     Evidence,
     Features,
     Measure,
@@ -32,7 +36,7 @@ from genctl.registry import suggest
 from genctl.report import gates
 from genctl.report.gather import Gathered, Request, gather, obstacle, plan_of
 from genctl.report.heldout import HeldOut
-from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
+from genctl.report.sides import ALL, DEFAULT_N, Examples, Sampled, Stored
 
 BATCH_SIZE = 64
 
@@ -99,7 +103,6 @@ def evaluate(
         DataError: bad data, or features that are not finite.
         CapabilityError: the run cannot do what was asked, or there are no Inception weights.
     """
-    say = report or (lambda text: None)
     request = Request(
         str(generated),
         None if real is None else str(real),
@@ -123,7 +126,18 @@ def evaluate(
         strict,
     )
     earlier = None if baseline is None else gates.read_baseline(Path(baseline))
-    gathered = gather(request)
+    with distributed.processes(device):
+        return _evaluated(request, earlier, out, report or (lambda text: None))
+
+
+def _evaluated(
+    request: Request,
+    earlier: dict[str, Any] | None,
+    out: str | Path | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """The result, equal on every process; the first one writes it."""
+    gathered = distributed.together(lambda: gather(request))
     plan = plan_of(request, gathered)
     standard = gathered.extractor is not None and gathered.extractor.standard
     gates.check_names(request.gates, {m.key(standard): m.fields for m in plan})
@@ -140,7 +154,7 @@ def evaluate(
     error = _failure(result)
     if error is not None:
         result["error"] = error.as_dict()
-    _save(result, gathered, out)
+    distributed.on_main(lambda: _save(result, gathered, out))
     return result
 
 
@@ -213,11 +227,28 @@ def _collect(
 
 
 def _features(extractor: Extractor, side: Sampled | Examples, batch_size: int) -> Features:
-    batches = side.batches(batch_size)
+    """Features of one side; several processes take its batches by turns and all get the whole."""
+    sizes = [len(range(len(side))[i : i + batch_size]) for i in range(0, len(side), batch_size)]
+    shared = len(sizes) >= distributed.world_size()  # else some would have nothing to do
+    mine = slice(distributed.rank(), None, distributed.world_size()) if shared else ALL
+    batches = side.batches(batch_size, mine)
     if isinstance(side, Sampled):  # a run's network and the extractor would fight for the device
-        return collect(extractor, batches, side.name)
-    with one_ahead(batches) as fetched:
-        return collect(extractor, fetched, side.name)
+        found = collect(extractor, batches, side.name)
+    else:
+        with one_ahead(batches) as fetched:
+            found = collect(extractor, fetched, side.name)
+    if not shared:
+        return found
+    return Features(_whole(found.values, sizes), _whole(found.log_probabilities, sizes))
+
+
+def _whole(mine: Array | None, sizes: Sequence[int]) -> Array | None:
+    """The rows of all processes in the order of the batches."""
+    if mine is None:
+        return None
+    rows = torch.from_numpy(mine)
+    whole: Array = distributed.in_turns([rows], sizes, rows[:0]).numpy()
+    return whole
 
 
 def _take(

@@ -212,3 +212,20 @@ def test_damage_anywhere_is_never_another_exception():
             except BrokenImageError:
                 continue
             assert found.pixels.shape[:2] == (8, 8)
+
+
+@pytest.mark.parametrize(
+    ("edge", "drafted"), [(128, False), (170, False), (172, True), (256, True)]
+)
+def test_a_large_jpeg_is_decoded_small_only_where_the_resize_still_decides(edge, drafted):
+    """Real photographs would be nearer: a bound for the worst, edges and fine noise."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize((edge, edge), Image.Resampling.NEAREST)).astype(float)
+    noisy = np.clip(smooth + rng.normal(0, 8, smooth.shape), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).save(file, "JPEG", quality=95)
+    whole = np.asarray(Image.open(file).resize((64, 64), Image.Resampling.BICUBIC)).astype(float)
+    error = ((decode(file.getvalue(), 64).pixels - whole) ** 2).mean()
+    assert (error > 0) == drafted
+    assert error < 255**2 / 10**3.0  # 30 dB

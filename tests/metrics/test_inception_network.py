@@ -9,6 +9,7 @@ import pytest
 import random_inception
 import torch
 
+from genctl.metrics.features import inception_network
 from genctl.metrics.features.extractor import collect
 from genctl.metrics.features.inception import Inception
 from genctl.metrics.features.inception_network import InceptionNetwork, resized
@@ -55,6 +56,37 @@ def test_features_and_logits_are_torch_fidelitys_in_float64(source, images):
         torch.testing.assert_close(
             found, expected.double(), rtol=0, atol=2e-7 * float(expected.abs().max())
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_fused_kernel_and_the_plain_one_agree(source, dtype, monkeypatch):
+    block = copy.deepcopy(source.Mixed_6a.branch3x3).double()
+    x = torch.randn(2, 288, 9, 9, generator=torch.Generator().manual_seed(0))
+    expected = block(x.double()).detach()
+    x = x.to(dtype, memory_format=torch.channels_last)
+    layer = inception_network.Convolution(block, "relu").to(dtype)
+    fused = layer(x)
+    monkeypatch.setattr(inception_network, "has_fused_kernel", lambda dtype: False)
+    plain = layer(x)
+    tolerance = 1e-5 if dtype == torch.float32 else 3e-2
+    for found in (fused, plain):
+        torch.testing.assert_close(found.double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_a_kernel_that_is_not_there_or_wrong_is_not_used(monkeypatch):
+    probe = inception_network.has_fused_kernel.__wrapped__
+
+    def absent(*given):
+        raise AttributeError("no such operator")
+
+    monkeypatch.setattr(inception_network, "_fused", absent)
+    assert not probe(torch.float32)
+    monkeypatch.setattr(
+        inception_network,
+        "_fused",
+        lambda x, w, b, p, s, name: torch.nn.functional.conv2d(x, w, b, s, p),
+    )
+    assert not probe(torch.float32)  # forgets the ReLU
 
 
 def test_precisions_differ_in_the_network_only(inception_weights, source, images, device):

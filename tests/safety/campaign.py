@@ -67,10 +67,10 @@ class Campaign:
         assert code == 0, err
         self.rows = rows_of(folder / "whole")
 
-    def kill(self, times, chance, earliest=0.0):
+    def kill(self, times, chance, earliest=0.0, latest=0.8):
         """Kill a run this often, as many runs as it takes, and compare every one of them.
 
-        ``earliest`` is a share of the time that a whole run takes.
+        ``earliest`` and ``latest`` are shares of the time that a whole run takes.
         """
         while self.counts["kills"] < times:
             self.counts["runs"] += 1
@@ -78,7 +78,7 @@ class Campaign:
             code = None
             while code != 0:
                 rest = self.counts["kills"] < times
-                instant = self.seconds * chance.uniform(earliest, 0.8)
+                instant = self.seconds * chance.uniform(earliest, latest)
                 code = self._life(run, instant if rest else None)
             assert_equal_runs(self.folder / "whole", run)
 

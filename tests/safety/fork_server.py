@@ -104,14 +104,14 @@ class Server:
 
 
 def _serve() -> None:
+    import interference
     import sklearn.datasets  # noqa: F401 - the digits come from here
     import torch
-    import torch._inductor  # noqa: F401 - which the first optimiser imports
+    import torch._inductor  # which the first optimiser imports
 
     import genctl.cli.train
     import genctl.engine.fit
     import genctl.engine.run  # noqa: F401
-    import interference
     from genctl.config.load import load_config
 
     torch.set_num_threads(1)
@@ -151,8 +151,9 @@ def _become(order) -> None:
             os.dup2(descriptor, number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.argv = ["genctl", *order["words"]]
-        import genctl.cli.train
         import interference
+
+        import genctl.cli.train
         from genctl.cli.main import main
 
         genctl.cli.train.started = time.monotonic()
@@ -160,7 +161,7 @@ def _become(order) -> None:
             name, *arguments = order["prelude"]
             getattr(interference, name)(*arguments)
         code = main(order["words"])
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - as the interpreter does at the very end
         import traceback
 
         traceback.print_exc()

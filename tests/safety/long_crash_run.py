@@ -16,8 +16,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "presets"), str(HERE.parent.parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "presets"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from campaign import CLASSES, Campaign
 from fork_server import Server
@@ -27,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=12, help="for each class")
     parser.add_argument("--classes", nargs="*", default=list(CLASSES))
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--every", type=int, default=1, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, required=True, help="gathers the counts")
@@ -40,7 +40,7 @@ def main() -> None:
             began = time.monotonic()
             place = folder / name.replace(" ", "-")
             campaign = Campaign(server, place, name, given.steps, given.every)
-            campaign.kill(given.kills, random.Random(f"{given.seed} {name}"))
+            campaign.kill(given.kills, random.Random(f"{given.seed} {name}"), latest=0.4)
             shutil.rmtree(place)
             counts = Counter(record["by_class"].get(name, {})) + campaign.counts
             counts["seconds"] += round(time.monotonic() - began)

@@ -17,7 +17,7 @@ from genctl.engine.log import MetricsFile
 from genctl.errors import DataError
 
 STATE = {
-    **dict.fromkeys(("players", "window", "average_images", "extra"), {}),
+    **{key: {} for key in ("players", "window", "average_images", "extra")},
     **{"images": 4, "seconds": 0.1, "position": 4, "ordinary": [], "final_row": None},
     "generators": {"python": [3, [1] * 625, None], "numpy": ["MT19937", [1] * 624, 624, 0, 0.0]},
 }

@@ -103,7 +103,9 @@ def test_the_second_process_is_refused_and_a_dead_owner_never_blocks(
         assert str(run) in err
         assert "already here" in err if attempt is words else "another process" in err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    code, _, err = server.run("sample", run, "-n", 2, "--device", "cpu", "--out", tmp_path / "x.npz")
+    code, _, err = server.run(
+        "sample", run, "-n", 2, "--device", "cpu", "--out", tmp_path / "x.npz"
+    )
     assert code == 0, f"looking at it is allowed: {err}"
     owner.kill()
     assert owner.wait() == -9

@@ -62,9 +62,7 @@ def test_it_is_recognised(error, expected):
     assert memory.is_out_of_memory(error) is expected
 
 
-@pytest.mark.parametrize(
-    ("limit", "found"), [(100, 8), (8, 8), (7, 4), (3, 2), (1, 1), (0, None)]
-)
+@pytest.mark.parametrize(("limit", "found"), [(100, 8), (8, 8), (7, 4), (3, 2), (1, 1), (0, None)])
 def test_the_largest_half_that_fits_is_found(limit, found):
     assert memory.largest_fitting(limited(limit), memory.halves(17)) == found
 
@@ -101,9 +99,7 @@ def test_what_the_failed_step_held_is_let_go():
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError])
 @pytest.mark.parametrize(("limit", "fits"), [(7, "4 fits"), (2, "2 fits"), (0, "nor for any")])
-def test_a_training_that_runs_out_says_what_would_fit(
-    tmp_path, small_machine, limit, fits, error
-):
+def test_a_training_that_runs_out_says_what_would_fit(tmp_path, small_machine, limit, fits, error):
     small_machine(limit, error)
     with pytest.raises(OutOfMemoryError) as caught:
         fit(configuration("latent variable", 4), None, tmp_path / "run", device="cpu")
@@ -186,7 +182,5 @@ def test_with_an_address_space_that_is_too_small(server, tmp_path):
     assert error["thing"] == "memory"
     size = int(error["remedy"].split("--batch-size ")[1].split()[0])
     assert 64 <= size < 2**17
-    code, _, err = server.run(
-        *words, "--out", tmp_path / "b", "--batch-size", size, prelude=limit
-    )
+    code, _, err = server.run(*words, "--out", tmp_path / "b", "--batch-size", size, prelude=limit)
     assert code == 0, err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 
 import pytest
 import torch
@@ -43,10 +42,6 @@ def poison(monkeypatch):
         monkeypatch.setattr(Updater, "_gradients", gradients)
 
     return inject
-
-
-def rows_of(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def config_of(name, **changes):
@@ -104,7 +99,7 @@ def test_a_skipped_update_changes_no_weight(tmp_path, poison):
 
 
 def test_the_command_ends_with_6_after_20_skips_and_says_how_to_go_on(tmp_path, poison, capsys):
-    """Between two log rows the streak is only looked at where a checkpoint is due."""
+    """The streak is looked at where a row is written or a checkpoint is due, here at step 28."""
     config = configuration("latent variable", 200)
     file = tmp_path / "small.yaml"
     file.write_text(to_yaml(config))
@@ -116,8 +111,6 @@ def test_the_command_ends_with_6_after_20_skips_and_says_how_to_go_on(tmp_path, 
     assert 1 <= len(err.splitlines()) <= 3
     assert "non-finite" in err
     assert f"--resume {tmp_path / 'run'}" in err
-    last = rows_of(tmp_path / "run")[-1]
-    assert last["step"] == 30, "7 good steps, 20 skips, the next row"
-    steps = checkpoint.steps(tmp_path / "run/checkpoints")
-    assert steps[-1] <= 27
+    assert "step 28" in err, "7 good steps, 20 skips"
+    assert checkpoint.steps(tmp_path / "run/checkpoints") == [7, 14, 21]
     assert_finite(tmp_path / "run")

@@ -96,7 +96,14 @@ def test_twice_it_leaves_at_once(server, words, pictures, tmp_path, where):
 @pytest.mark.parametrize("where", ["import", "decode", "step", "write"])
 def test_sigusr1_saves_if_there_is_something_to_save(server, words, pictures, tmp_path, where):
     child = server.start(
-        *words, "--data", pictures, "--steps", 5, "--set", "train.keep=0", prelude=["stall", where, 0.2]
+        *words,
+        "--data",
+        pictures,
+        "--steps",
+        5,
+        "--set",
+        "train.keep=0",
+        prelude=["stall", where, 0.2],
     )
     stalled(child).kill(signal.SIGUSR1)
     assert child.wait() == 0

@@ -97,7 +97,7 @@ def test_commands_say_that_it_is_no_run_yet(tmp_path, capsys):
         assert "interrupted" in error["reason"]
         assert "again" in error["remedy"]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="config.yaml"):
+    with pytest.raises(DataError, match="no config"):
         RunDirectory(tmp_path / "empty").config()
 
 
