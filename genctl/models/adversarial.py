@@ -9,6 +9,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from genctl.contracts import (
     Adapts,
@@ -92,6 +93,7 @@ class AdversarialModel(GenerativeModel):
         self.discriminator = discriminator(spec.shape)
         if self.penalty is not None:
             self.penalty.check(self.discriminator)
+        self.apart = any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
         self.objective = objective()
         self.prior = prior(latent_dim)
         self.play = play()
@@ -116,15 +118,11 @@ class AdversarialModel(GenerativeModel):
         return self._adapt(seen, update)
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
-        """E real(D(x)) + E fake(D(G(z))) + λ E penalty.
-
-        Two passes of D, so that batch norm sees real and generated examples apart.
-        """
+        """E real(D(x)) + E fake(D(G(z))) + λ E penalty."""
         with torch.no_grad():
             fake = self.generator(self.prior.sample(len(batch), update.rng))
         shown = fake if self.history is None else self.history.exchange(fake, update)
-        real_score = _per_example(self.discriminator(batch.x).score)
-        fake_score = _per_example(self.discriminator(shown).score)
+        real_score, fake_score = self._scores(batch.x, shown)
         loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
         metrics = self._watch(real_score.detach(), fake_score.detach())
         if self.penalty is not None:
@@ -139,6 +137,14 @@ class AdversarialModel(GenerativeModel):
         """E generator(D(G(z))) on fresh latents."""
         score = _per_example(self.discriminator(self.generator(self.prior.sample(n, rng))).score)
         return self.objective.generator(score).mean(), {"score/generator": score.detach().mean()}
+
+    def _scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+        """``(N,)`` each. Batch norm must see real and generated examples apart; else one pass."""
+        if not self.apart:
+            both = _per_example(self.discriminator(torch.cat([real, fake.to(real.dtype)])).score)
+            return both[: len(real)], both[len(real) :]
+        real_score = _per_example(self.discriminator(real).score)
+        return real_score, _per_example(self.discriminator(fake).score)
 
     def after_update(self, player: str) -> None:
         """Put the discriminator's weights back where they are allowed to be."""

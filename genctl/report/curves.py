@@ -86,7 +86,11 @@ def read_curves(run: str | Path) -> Curves:
     if folder is None and (path.parent / "config.yaml").is_file():
         folder = path.parent
     file = path / "metrics.jsonl" if path.is_dir() else path
-    return _columns(str(run), file, folder, read_rows(file), until)
+    log = read_rows(file)
+    if folder is not None and not (folder / "reports").resolve().is_relative_to(folder.resolve()):
+        log.notes.append("its reports lead out of the run, so it is read as a log alone")
+        folder = None  # a picture written there would lie somewhere else
+    return _columns(str(run), file, folder, log, until)
 
 
 def _locate(run: str) -> tuple[Path, int | None]:

@@ -228,7 +228,9 @@ def test_the_shape_decides_layer_by_layer():
     assert chosen(128, 256, 16, torch.float32) == set()
     assert chosen(64, 128, 32) == set()
     assert chosen(64, 128, 8) == {"correlate"}  # narrow and deep
-    assert chosen(64, 128, 14) == set()
+    assert chosen(64, 128, 14) == {"correlate"}
+    assert chosen(64, 128, 14, torch.float32) == set()
+    assert chosen(3, 64, 16) == set()
     score = Geometry(512, 1, (4, 4), (1, 1), (4, 4), (1, 1), (0, 0))
     assert all(score.by_product(name, torch.float32) for name in MAPS)
 

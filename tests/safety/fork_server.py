@@ -40,6 +40,16 @@ class Child:
             time.sleep(0.002)
         return code
 
+    def stalled(self, timeout=60.0):
+        """Wait until it stands still where the prelude ``stall`` told it to."""
+        deadline = time.monotonic() + timeout
+        while not (self.folder / f"{self.pid}.out.stalled").exists():
+            code = self.server.ask("poll", pid=self.pid)
+            assert code is None, f"ended with {code} before it stood still: {self.err}"
+            assert time.monotonic() < deadline, f"never stood still: {self.err}"
+            time.sleep(0.002)
+        return self
+
     @property
     def out(self):
         return (self.folder / f"{self.pid}.out").read_text()

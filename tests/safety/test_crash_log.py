@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 from campaign import assert_equal_runs, configuration, newest
@@ -76,20 +75,11 @@ def words(tmp_path):
     return ["train", "--preset", file, "--device", "cpu", "--quiet", "--out", tmp_path / "run"]
 
 
-def started(child, run):
-    """Wait until the training stands in its first step."""
-    deadline = time.monotonic() + 60
-    while not (child.folder / f"{child.pid}.out.stalled").exists():
-        assert time.monotonic() < deadline, child.err
-        time.sleep(0.002)
-    return child
-
-
 def test_the_second_process_is_refused_and_a_dead_owner_never_blocks(
     server, words, whole, tmp_path
 ):
     run = tmp_path / "run"
-    owner = started(server.start(*words, prelude=["stall", "step", 100.0]), run)
+    owner = server.start(*words, prelude=["stall", "step", 100.0]).stalled()
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     for attempt in (
         ["train", "--resume", run, "--quiet"],

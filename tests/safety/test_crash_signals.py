@@ -33,15 +33,6 @@ def pictures(tmp_path):
     return path.parent
 
 
-def stalled(child):
-    """Wait until the command stands still where it was told to."""
-    deadline = time.monotonic() + 60
-    while not (child.folder / f"{child.pid}.out.stalled").exists():
-        assert time.monotonic() < deadline, child.err
-        time.sleep(0.002)
-    return child
-
-
 def assert_quiet_130(child, timeout=20.0):
     assert child.wait(timeout) == 130
     assert "Traceback" not in child.err
@@ -50,7 +41,7 @@ def assert_quiet_130(child, timeout=20.0):
 
 @pytest.mark.parametrize("number", STOPS)
 def test_in_a_step_it_is_finished_and_kept(server, words, tmp_path, number):
-    child = stalled(server.start(*words, prelude=["stall", "step", 0.3]))
+    child = server.start(*words, prelude=["stall", "step", 0.3]).stalled()
     child.kill(number)
     assert_quiet_130(child)
     assert newest(tmp_path / "run") == 1
@@ -62,7 +53,7 @@ def test_in_a_step_it_is_finished_and_kept(server, words, tmp_path, number):
 def test_before_the_first_step_it_ends_at_once(server, words, pictures, tmp_path, number, where):
     more = ["--json"] if number == signal.SIGINT else []
     child = server.start(*words, *more, "--data", pictures, prelude=["stall", where, 1.0])
-    stalled(child).kill(number)
+    child.stalled().kill(number)
     assert_quiet_130(child)
     assert "interrupted" in (json.loads(child.out)["error"]["reason"] if more else child.err)
     assert not (tmp_path / "run/config.yaml").exists()
@@ -72,7 +63,7 @@ def test_in_a_write_the_checkpoint_is_finished_first(server, words, tmp_path):
     child = server.start(
         *words, "--set", "train.checkpoint_every=4", prelude=["stall", "write", 0.1]
     )
-    stalled(child).kill(signal.SIGTERM)
+    child.stalled().kill(signal.SIGTERM)
     assert_quiet_130(child)
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, 4]
 
@@ -81,7 +72,7 @@ def test_in_a_write_the_checkpoint_is_finished_first(server, words, tmp_path):
 def test_twice_it_leaves_at_once(server, words, pictures, tmp_path, where):
     """Whatever hangs, hangs; the checkpoint before is whole."""
     data = ["--data", pictures] if where == "decode" else []
-    child = stalled(server.start(*words, *data, prelude=["stall", where, 100.0]))
+    child = server.start(*words, *data, prelude=["stall", where, 100.0]).stalled()
     child.kill(signal.SIGTERM)
     time.sleep(0.05)
     child.kill(signal.SIGINT)
@@ -105,7 +96,7 @@ def test_sigusr1_saves_if_there_is_something_to_save(server, words, pictures, tm
         "train.keep=0",
         prelude=["stall", where, 0.2],
     )
-    stalled(child).kill(signal.SIGUSR1)
+    child.stalled().kill(signal.SIGUSR1)
     assert child.wait() == 0
     extra = {"step": [1]}.get(where, [])
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, *extra, 5]
@@ -113,5 +104,5 @@ def test_sigusr1_saves_if_there_is_something_to_save(server, words, pictures, tm
 
 def test_sigterm_ends_any_command_quietly(server, words, pictures):
     child = server.start("data", "inspect", pictures, prelude=["stall", "decode", 1.0])
-    stalled(child).kill(signal.SIGTERM)
+    child.stalled().kill(signal.SIGTERM)
     assert_quiet_130(child)

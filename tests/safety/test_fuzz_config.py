@@ -42,26 +42,26 @@ def load(place: Path, content: bytes):
         assert read_yaml(again) == config  # what was accepted can be stored and read again
 
 
-@fuzz(120)
+@fuzz(60)
 @given(data=st.data())
 def test_spoiled_text(place, data):
     load(place, data.draw(damaged(TEXTS[data.draw(st.sampled_from(NAMES))], TOKENS)))
 
 
-@fuzz(60)
+@fuzz(40)
 @given(parts=st.lists(st.one_of(st.sampled_from(TOKENS), st.binary(max_size=6)), max_size=12))
 def test_any_text(place, parts):
     load(place, b"".join(parts))
 
 
-@fuzz(120)
+@fuzz(60)
 @given(data=st.data())
 def test_spoiled_values(place, data):
     node = data.draw(spoiled(NODES[data.draw(st.sampled_from(NAMES))]))
     load(place, yaml.safe_dump(node, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
-@fuzz(120)
+@fuzz(40)
 @given(
     name=st.sampled_from(NAMES),
     paths=st.lists(
@@ -97,7 +97,7 @@ SPECS = st.one_of(
 )  # fmt: skip
 
 
-@fuzz(250)
+@fuzz(80)
 @given(text=SPECS)
 def test_any_spec(text, tmp_path_factory):
     empty = tmp_path_factory.getbasetemp() / "empty"

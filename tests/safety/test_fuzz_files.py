@@ -115,7 +115,7 @@ def opened(path):
         describe(open_dataset(str(path), split="all", size=4))
 
 
-@fuzz(250)
+@fuzz(200)
 @given(data=st.data())
 def test_damaged_pictures(data):
     kind = data.draw(st.sampled_from(sorted(PICTURES)))
@@ -136,7 +136,7 @@ def test_damaged_pictures(data):
         assert found.pixels.size <= 3 * MAX_PIXELS
 
 
-@fuzz(150)
+@fuzz(120)
 @given(data=st.data())
 def test_damaged_archives(place, data):
     name = data.draw(st.sampled_from(sorted(ARCHIVES)))
@@ -156,7 +156,7 @@ def test_damaged_inside_a_sound_archive(place, data):
     opened(path)
 
 
-@fuzz(120)
+@fuzz(80)
 @given(data=st.data())
 def test_damaged_arrays(place, data):
     kind = data.draw(st.sampled_from(sorted(ARRAYS)))
@@ -168,7 +168,7 @@ def test_damaged_arrays(place, data):
             stored.read(path)
 
 
-@fuzz(120)
+@fuzz(80)
 @given(data=st.data())
 def test_damaged_array_headers(place, data):
     """A sound zip around an array whose header says anything."""

@@ -77,7 +77,7 @@ def looked_at(path, picture=False):
             plot(path.with_suffix(".png"), [curves], [diagnosis.spans])
 
 
-@fuzz(80)
+@fuzz(50)
 @given(found=rows())
 def test_any_log(place, found):
     path = place / "metrics.jsonl"
@@ -85,7 +85,7 @@ def test_any_log(place, found):
     looked_at(path)
 
 
-@fuzz(4)
+@fuzz(2)
 @given(found=rows())
 def test_any_log_can_be_drawn(place, found):
     path = place / "metrics.jsonl"
@@ -93,7 +93,7 @@ def test_any_log_can_be_drawn(place, found):
     looked_at(path, picture=True)
 
 
-@fuzz(100)
+@fuzz(60)
 @given(data=st.data())
 def test_damaged_logs(place, data):
     whole = lines_of([{**GAN, "step": 10 * i} for i in range(12)])
@@ -132,7 +132,7 @@ def used(run):
         assert opened.sample(2).shape == (2, 2)
 
 
-@fuzz(60)
+@fuzz(25)
 @given(data=st.data())
 def test_damaged_checkpoints_are_found(run, data):
     """No checksum is made right here: nothing but the original is ever read."""
@@ -151,7 +151,7 @@ def test_damaged_checkpoints_are_found(run, data):
     used(run)
 
 
-@fuzz(80)
+@fuzz(25)
 @given(data=st.data())
 def test_tensors_of_malice(run, data):
     """The checksums are right, the safetensors are not."""
@@ -173,7 +173,7 @@ def whole(state):
     return {**state, "generators": STATE["generators"]} if generators == {} else state
 
 
-@fuzz(120)
+@fuzz(40)
 @given(state=st.one_of(spoiled(SMALL).map(whole), spoiled(STATE)))
 def test_states_of_malice(run, state):
     """The checksum is right, the state is not: it is refused before anything is built from it."""

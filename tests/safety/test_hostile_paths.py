@@ -236,6 +236,15 @@ def test_links_in_a_run_do_not_lead_out_of_it(link, run, tmp_path, capsys):
     assert everything(other) == before
 
 
+def test_reports_that_lead_elsewhere_get_no_picture(run, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    (run / "reports").symlink_to(other, target_is_directory=True)
+    assert main(["inspect-curves", str(run)]) == 0
+    assert "reports lead out of the run" in capsys.readouterr().err
+    assert not list(other.iterdir())
+
+
 @pytest.mark.parametrize(
     "at", ["../x", "../../x", "/etc", "..", ".", "", "9" * 5000, "²", "٣", "latest/../.."]
 )

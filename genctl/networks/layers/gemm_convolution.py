@@ -60,7 +60,7 @@ class Geometry:
             return True
         positions, pairs = self.positions[0] * self.positions[1], self.inputs * self.outputs
         if what == "correlate":
-            least = 2**9 if dtype == torch.bfloat16 else 2**11
+            least = 2**7 if dtype == torch.bfloat16 else 2**11
             return positions <= 64 and pairs >= least * positions
         return positions <= 16 and pairs >= 2**17
 
