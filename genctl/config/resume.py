@@ -8,7 +8,15 @@ from genctl.config.load import differences, load_config, with_overrides
 from genctl.config.schema import RunConfig
 from genctl.errors import ConfigError
 
-FREE = ("train.steps", "log.", "train.checkpoint_every", "train.keep", "data.spec")
+FREE = (
+    "train.steps",
+    "log.",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.compile",
+    "train.on_out_of_memory",
+    "data.spec",
+)
 """Keys that may change. The data's place may, because its fingerprint is compared afterwards."""
 
 NOT_ASKED = ("found", "about", "preset")
@@ -36,6 +44,9 @@ def continued(
         wanted = load_config(preset, changes).model_copy(update={"found": old.found})
         if wanted.train.precision == "auto":
             wanted = with_overrides(wanted, {"train.precision": old.train.precision})
+        if old.train.on_out_of_memory == "halve":  # what was asked may not have fitted
+            size = min(wanted.train.batch_size, old.train.batch_size)
+            wanted = with_overrides(wanted, {"train.batch_size": size})
         if data is None:
             wanted = with_overrides(wanted, {"data.spec": old.data.spec})
     refused = {

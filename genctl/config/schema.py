@@ -62,6 +62,7 @@ class TrainConfig(Section):
     clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player
     checkpoint_every: Annotated[int | str, AfterValidator(_checked_time)] = "5m"
     keep: Annotated[int, Field(ge=0)] = 3  # checkpoints kept; 0 keeps all
+    on_out_of_memory: Literal["stop", "halve"] = "stop"  # halve: begin with a batch that fits
 
 
 class EmaConfig(Section):

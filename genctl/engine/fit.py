@@ -18,6 +18,7 @@ from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
 from genctl.engine.log import MetricsFile
 from genctl.engine.loop import FitResult, run_loop
+from genctl.engine.memory import explained, fitted, is_out_of_memory, trial_of
 from genctl.engine.progress import Reporter, Silent
 from genctl.engine.run_directory import RunDirectory
 from genctl.engine.state import snapshot
@@ -80,6 +81,12 @@ def fit(
         distributed.require_equal("the data", dataset.fingerprint, "give all processes the same")
         spec = data if isinstance(data, str) else None
         config = complete(config, dataset, spec, where)
+        trial = trial_of(config, dataset, where)
+        if resume is None and config.train.on_out_of_memory == "halve":
+            asked, config = config.train.batch_size, fitted(config, trial)
+            if config.train.batch_size != asked:
+                size = config.train.batch_size
+                report.note(f"memory: not enough for batches of {asked}: {size} instead")
         training = distributed.together(lambda: build(config, dataset, where))
         metrics = MetricsFile(directory.metrics_file)
         for text in training.loader.notes:
@@ -103,7 +110,13 @@ def fit(
             distributed.on_main(start)
             distributed.together(directory.require_seen)
         report.note(f"{describe(config, where)}; {dataset.source}")
-        return run_loop(training, directory, metrics, report, deadline)
+        try:
+            return run_loop(training, directory, metrics, report, deadline)
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            del training  # its memory is needed to see which batch would fit
+            raise explained(error, config, trial) from None
 
 
 def open_data(

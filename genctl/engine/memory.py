@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import resource
+import sys
+import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 
@@ -17,6 +21,9 @@ from genctl.errors import OutOfMemoryError, UsageError
 
 Trial = Callable[[int], object]
 """Tries a batch of that many examples; raises whatever goes wrong."""
+
+SEARCH_SECONDS = 20.0
+"""After so long no larger batch is tried."""
 
 WORDS = (
     "out of memory",  # CUDA and MPS
@@ -98,24 +105,53 @@ def fitted(config: RunConfig, trial: Trial) -> RunConfig:
     return with_overrides(config, {"train.batch_size": fits})
 
 
-def halves(batch_size: int) -> Iterator[int]:
-    """Half of it, a quarter, …, 1."""
+def halves(batch_size: int) -> list[int]:
+    """1, … a quarter, half of it: smallest first, so that a trial never asks for far too much."""
+    sizes = []
     while (batch_size := batch_size // 2) >= 1:
-        yield batch_size
+        sizes.append(batch_size)
+    return sizes[::-1]
 
 
 def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
-    """The first of the sizes with which the trial succeeds; None if none does."""
+    """The last of the ascending sizes with which the trial succeeds; None if none does.
+
+    The search ends before a batch that would take more memory than there is, by how much the
+    smaller ones took (a CPU's allocator promises more than there is, and the machine would stand
+    still), and after ``SEARCH_SECONDS``.
+    """
+    fits, began = None, time.monotonic()
+    before = _peak_bytes()
     for size in sizes:
+        if (
+            3 * (_peak_bytes() - before) > _free_bytes()
+            or time.monotonic() - began > SEARCH_SECONDS
+        ):
+            break
         try:
             trial(size)
-        except Exception as error:  # noqa: BLE001 - a batch too small for batch norm ends it too
+        except Exception as error:  # noqa: BLE001 - a batch too small for batch norm raises too
             _let_go(error)
-            if not is_out_of_memory(error):
-                return None
+            if is_out_of_memory(error):
+                break
         else:
-            return size
-    return None
+            fits = size
+    return fits
+
+
+def _peak_bytes() -> int:
+    """The most memory this process ever held on the machine."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _free_bytes() -> float:
+    """Memory the machine could still give; unknown: no bound."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line[:13] == "MemAvailable:")
+    except (OSError, StopIteration, ValueError, IndexError):
+        return float("inf")
 
 
 def _let_go(error: BaseException | None) -> None:

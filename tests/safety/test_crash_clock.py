@@ -46,6 +46,13 @@ def config_of(steps=12, **changes):
     return with_overrides(config, {"train.checkpoint_every": "5m", "log.every": 1, **changes})
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    fit(config_of(), None, folder / "run", device="cpu")
+    return folder / "run"
+
+
 def seconds_of(run):
     lines = (run / "metrics.jsonl").read_text().splitlines()
     return [json.loads(line)["seconds"] for line in lines]
@@ -60,8 +67,7 @@ def seconds_of(run):
         {step: (-1) ** step * HOUR * step for step in range(1, 12)},
     ],
 )
-def test_the_run_is_the_same_and_time_never_runs_backwards(tmp_path, monkeypatch, jumps):
-    fit(config_of(), None, tmp_path / "whole", device="cpu")
+def test_the_run_is_the_same_and_time_never_runs_backwards(whole, tmp_path, monkeypatch, jumps):
     clock = Jumping(monkeypatch)
     result = fit(config_of(), None, tmp_path / "run", device="cpu", report=Jumps(clock, jumps))
     monkeypatch.undo()
@@ -69,7 +75,7 @@ def test_the_run_is_the_same_and_time_never_runs_backwards(tmp_path, monkeypatch
     seconds = seconds_of(tmp_path / "run")
     assert seconds == sorted(seconds)
     assert seconds[0] >= 0
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+    assert_equal_runs(whole, tmp_path / "run")
     for step in checkpoint.steps(tmp_path / "run/checkpoints"):
         place = checkpoint.locate(tmp_path / "run/checkpoints", str(step))
         assert checkpoint.read(place).state["seconds"] >= 0
@@ -98,9 +104,8 @@ def test_max_time_survives_a_jump(tmp_path, monkeypatch, jumps, last):
     assert checkpoint.steps(tmp_path / "run/checkpoints")[-1] == last
 
 
-def test_files_from_the_future_are_as_good_as_others(tmp_path):
+def test_files_from_the_future_are_as_good_as_others(whole, tmp_path):
     """Nothing is decided by the date of a file."""
-    fit(config_of(), None, tmp_path / "whole", device="cpu")
     fit(config_of(steps=6), None, tmp_path / "run", device="cpu")
     late = time.time() + 1000 * HOUR
     for place, _, names in os.walk(tmp_path / "run"):
@@ -109,7 +114,7 @@ def test_files_from_the_future_are_as_good_as_others(tmp_path):
     early = tmp_path / "run/checkpoints/step-00000000"
     os.utime(early, (late + HOUR, late + HOUR))
     fit(config_of(), None, tmp_path / "run", device="cpu", resume="latest")
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+    assert_equal_runs(whole, tmp_path / "run")
 
 
 def test_a_clock_counts_only_forward(monkeypatch):

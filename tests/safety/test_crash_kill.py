@@ -17,8 +17,8 @@ def test_every_algorithm_class_is_among_them():
     assert kinds == used
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", [name for name in CLASSES if "toy" not in name])
 def test_killed_twice_a_run_equals_one_that_never_was(name, server, tmp_path):
-    campaign = Campaign(server, tmp_path / "campaign", name, steps=12, every=1)
+    campaign = Campaign(server, tmp_path / "campaign", name, steps=8, every=1)
     campaign.kill(2, random.Random(name), earliest=0.4)  # mostly after the imports
     assert campaign.counts["kills"] == 2
