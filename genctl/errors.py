@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from genctl.printable import printable
+
+_LONGEST = 20_000
+
 
 class GenctlError(Exception):
     """A mistake that is answered in one to three lines, never with a traceback.
@@ -18,10 +22,11 @@ class GenctlError(Exception):
     name = "failed"
 
     def __init__(self, thing: str, reason: str, remedy: str = "") -> None:
-        super().__init__(f"{thing}: {reason}")
-        self.thing = thing
-        self.reason = reason
-        self.remedy = remedy
+        # Names of files and keys of foreign origin are among these, and go to a terminal.
+        self.thing, self.reason, self.remedy = (
+            printable(text, _LONGEST) for text in (thing, reason, remedy)
+        )
+        super().__init__(f"{self.thing}: {self.reason}")
 
     def as_dict(self) -> dict[str, object]:
         """The error as the ``--json`` contract wants it."""
@@ -53,7 +58,7 @@ class ConfigError(UsageError):
 
     def __init__(self, source: str, problems: Sequence[str], remedy: str = "") -> None:
         super().__init__(source, "; ".join(problems), remedy)
-        self.problems = list(problems)
+        self.problems = [printable(problem, _LONGEST) for problem in problems]
 
 
 class GateError(GenctlError):

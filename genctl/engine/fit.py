@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from genctl.config.schema import Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, distributed, precision
+from genctl.engine.clock import Clock
 from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
@@ -55,7 +55,7 @@ def fit(
     Raises:
         GenctlError: of the kind that says what the user can do.
     """
-    deadline = None if max_seconds is None else time.monotonic() + max_seconds
+    clock = Clock()
     with distributed.processes(device), ExitStack() as at_the_end:
         report = (report if distributed.is_main() else None) or Silent()
         at_the_end.callback(report.close)
@@ -94,7 +94,7 @@ def fit(
         compiled, why = decide(config.train.compile, where, config.train.steps)
         names = compile_networks(training.model) if compiled else []
         report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
-        if resume is not None and checkpoint.steps(directory.checkpoints):
+        if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
             for text in take_up(training, directory, metrics, resume):
                 report.note(text)
             distributed.on_main(lambda: directory.write_config(config))
@@ -102,16 +102,21 @@ def fit(
             begin(training, init)
 
             def start() -> None:
+                def first() -> None:
+                    checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+
                 if resume is None:
-                    directory.create(config)
-                    at_the_end.enter_context(directory.lock())
-                checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+                    at_the_end.enter_context(directory.lock())  # first: two may find it free
+                    directory.create(config, first)
+                else:  # someone removed the checkpoints
+                    metrics.cut(0)
+                    first()
 
             distributed.on_main(start)
             distributed.together(directory.require_seen)
         report.note(f"{describe(config, where)}; {dataset.source}")
         try:
-            return run_loop(training, directory, metrics, report, deadline)
+            return run_loop(training, directory, metrics, report, clock, max_seconds)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

@@ -113,6 +113,7 @@ class MetricsFile:
         if after == before:  # nothing to cut, so going on needs no space for it
             return
         partial = self.path.with_name(f".{self.path.name}.tmp")
+        partial.unlink(missing_ok=True)  # were it a link, its target would be written
         with _naming(self.path), partial.open("w", encoding="utf-8") as file:
             file.write(after)
             file.flush()
@@ -133,6 +134,6 @@ def _naming(path: Path) -> Iterator[None]:
 def _step_of(line: str) -> int | None:
     try:
         step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return step if isinstance(step, int) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from genctl.config.schema import seconds_of
 from genctl.engine import checkpoint, distributed, signals
+from genctl.engine.clock import Clock
 from genctl.engine.log import MetricsFile
 from genctl.engine.preview import write_preview
 from genctl.engine.progress import Reporter
@@ -44,19 +44,20 @@ def run_loop(
     directory: RunDirectory,
     metrics: MetricsFile,
     report: Reporter,
-    deadline: float | None,
+    clock: Clock,
+    max_seconds: float | None,
 ) -> FitResult:
     """Train until the steps are done, the time is up, a signal comes, or numbers fail."""
     config, update, model = training.config, training.update, training.model
     steps, every = config.train.steps, config.log.every
-    began = time.monotonic()
+    began = clock.seconds()
     cadence = config.train.checkpoint_every
     last_save, last_row_at, images_at = began, began, training.loader.images
     saved_step = training.step
     stopped_by, trouble = "steps", ""
 
     def seconds() -> float:
-        return training.seconds_before + time.monotonic() - began
+        return training.seconds_before + clock.seconds() - began
 
     def write() -> None:
         checkpoint.write(directory.checkpoints, snapshot(training, seconds()))
@@ -71,14 +72,14 @@ def run_loop(
             state = [*model.parameters(), *model.buffers()]
             distributed.require_equal("the weights", distributed.digest(state), RANKS_DIFFER)
             distributed.on_main(write)
-        last_save, saved_step = time.monotonic(), training.step
+        last_save, saved_step = clock.seconds(), training.step
         return ""
 
     report.start(training.step, steps)
     with signals.listening() as requests:
         while training.step < steps and not trouble:
-            now = time.monotonic()
-            late = deadline is not None and now > deadline
+            now = clock.seconds()
+            late = max_seconds is not None and now > max_seconds
             due = isinstance(cadence, str) and now - last_save > seconds_of(cadence)
             stop, late, asked = distributed.any_of(requests.stop, late, requests.save or due)
             if asked:
@@ -95,7 +96,7 @@ def run_loop(
                 row = _row(training, seconds())
                 if distributed.is_main():
                     metrics.append(row)
-                now = time.monotonic()
+                now = clock.seconds()
                 rate = (training.loader.images - images_at) / max(1e-9, now - last_row_at)
                 report.row(row, rate)
                 last_row_at, images_at = now, training.loader.images
@@ -109,7 +110,10 @@ def run_loop(
                     break
             preview = config.log.preview_every
             if preview and distributed.is_main() and (step % preview == 0 or step == steps):
-                write_preview(training, directory.samples)
+                try:
+                    write_preview(training, directory.samples)
+                except OSError as error:  # a picture is never worth a run
+                    report.note(f"warning: no preview: {error.strerror or error}")
             if isinstance(cadence, int) and step % cadence == 0:
                 trouble = save()
         if trouble := trouble or save():

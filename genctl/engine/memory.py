@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import resource
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from genctl.errors import OutOfMemoryError, UsageError
 Trial = Callable[[int], object]
 """Tries a batch of that many examples; raises whatever goes wrong."""
 
-SEARCH_SECONDS = 20.0
+SEARCH_SECONDS = 10.0
 """After so long no larger batch is tried."""
 
 WORDS = (
@@ -33,6 +33,7 @@ WORDS = (
     "could not create a primitive",  # oneDNN, whose kernels need workspaces
     "could not create a memory",
     "alloc_failed",  # cuBLAS and cuDNN handles
+    "overflowed",  # sizes beyond any memory
 )
 """There is no one exception: these are the words of the libraries below."""
 
@@ -92,7 +93,8 @@ def fitted(config: RunConfig, trial: Trial) -> RunConfig:
         raise UsageError("train.on_out_of_memory=halve", reason, "leave it, and give --batch-size")
     size = config.train.batch_size
     try:
-        trial(size)
+        with _no_more_than_there_is():
+            trial(size)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -116,20 +118,15 @@ def halves(batch_size: int) -> list[int]:
 def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
     """The last of the ascending sizes with which the trial succeeds; None if none does.
 
-    The search ends before a batch that would take more memory than there is, by how much the
-    smaller ones took (a CPU's allocator promises more than there is, and the machine would stand
-    still), and after ``SEARCH_SECONDS``.
+    No larger one is tried after ``SEARCH_SECONDS``.
     """
     fits, began = None, time.monotonic()
-    before = _peak_bytes()
     for size in sizes:
-        if (
-            3 * (_peak_bytes() - before) > _free_bytes()
-            or time.monotonic() - began > SEARCH_SECONDS
-        ):
+        if time.monotonic() - began > SEARCH_SECONDS:
             break
         try:
-            trial(size)
+            with _no_more_than_there_is():
+                trial(size)
         except Exception as error:  # noqa: BLE001 - a batch too small for batch norm raises too
             _let_go(error)
             if is_out_of_memory(error):
@@ -139,19 +136,25 @@ def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
     return fits
 
 
-def _peak_bytes() -> int:
-    """The most memory this process ever held on the machine."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _free_bytes() -> float:
-    """Memory the machine could still give; unknown: no bound."""
+@contextmanager
+def _no_more_than_there_is() -> Iterator[None]:
+    """Let Linux refuse memory that it only promises: a machine that swaps stands still."""
+    statistics = Path("/proc/meminfo")
+    if not statistics.exists():
+        yield
+        return
+    facts = dict(line.split(":") for line in statistics.read_text(encoding="ascii").splitlines())
+    free = int(facts["MemAvailable"].split()[0]) * 1024
+    used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = used * resource.getpagesize() + int(0.7 * free)
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line[:13] == "MemAvailable:")
-    except (OSError, StopIteration, ValueError, IndexError):
-        return float("inf")
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _let_go(error: BaseException | None) -> None:

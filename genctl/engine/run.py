@@ -193,7 +193,7 @@ def open_run(
     model = build_model(config)
     try:
         model.load_state_dict({**found.weights, **averaged, **found.state["extra"]})
-    except RuntimeError as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(str(path), f"its weights do not fit its config.yaml: {reason}") from None
     where = pick_device(device)

@@ -50,6 +50,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that it is either the old one or the new one."""
     partial = path.with_name(f".{path.name}.tmp")
     try:
+        partial.unlink(missing_ok=True)  # were it a link, its target would be written
         with partial.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -97,12 +98,30 @@ class RunDirectory:
         """Whether a run was begun here."""
         return self.config_file.exists()
 
+    def refuse_links_out(self) -> None:
+        """A run from elsewhere must not have files of this machine written to through links.
+
+        Raises:
+            DataError: a part of the run leads out of it.
+        """
+        parts = (self.metrics_file, self.checkpoints, self.samples, self.reports)
+        for place in (
+            *parts,
+            self.config_file,
+            self.path / "environment.json",
+            self.path / ".lock",
+        ):
+            if place.is_symlink() and not place.resolve().is_relative_to(self.path.resolve()):
+                reason = "is a link that leads out of the run"
+                raise DataError(str(place), reason, "put what it points to in its place")
+
     def config(self) -> RunConfig:
         """The run's configuration.
 
         Raises:
-            DataError: not a run directory, or its configuration is damaged.
+            DataError: not a run directory, its configuration is damaged, or it leads elsewhere.
         """
+        self.refuse_links_out()
         if not self.path.is_dir():
             raise DataError(
                 str(self.path), "no such run directory", "`ls runs` shows what there is"
@@ -184,9 +203,10 @@ class RunDirectory:
             UsageError: another process is training this run.
             GenctlError: nothing can be written here.
         """
+        self.refuse_links_out()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("w")
+            handle = (self.path / ".lock").open("a")
         except OSError as error:
             raise GenctlError(
                 str(self.path),
@@ -245,7 +265,7 @@ def _git_state() -> str | None:
     """The commit of the working folder, when it is a checkout."""
     try:
         done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=5
+            ["git", "describe", "--always"], capture_output=True, text=True, timeout=5
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -19,6 +19,10 @@ from genctl.engine.checkpoint import Checkpoint
 from genctl.engine.schedules import Plateau
 from genctl.engine.update import Updater
 from genctl.errors import DataError
+from genctl.printable import printable
+
+SCALARS = ("step", "mu_product")
+"""What optimisers keep as one number for a parameter; everything else has the parameter's shape."""
 
 
 @dataclass
@@ -85,18 +89,26 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
     Raises:
         DataError: the checkpoint does not fit the model of its own configuration.
     """
-    state, device = checkpoint.state, training.update.device
     try:
-        training.model.load_state_dict({**checkpoint.weights, **state["extra"]})
-        training.average.load_state(checkpoint.averaged)
-    except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())
+        _restore(training, checkpoint)
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError) as error:
+        reason = printable(" ".join(str(error).split()))
         raise DataError(
             f"checkpoint of step {checkpoint.step}", f"does not fit the model: {reason}"
         ) from None
+
+
+def _restore(training: Training, checkpoint: Checkpoint) -> None:
+    state, device = checkpoint.state, training.update.device
+    training.model.load_state_dict({**checkpoint.weights, **state["extra"]})
+    training.average.load_state(checkpoint.averaged)
     tensors = checkpoint.optimisers
     training.average.images_at = dict(state["average_images"])
     training.average.load_history(_under(tensors, "average/"), device)
+    for name, ring in training.average.rings.items():
+        shapes = [p.shape for p in training.average.modules[name].parameters()]
+        if any([iterate.shape for iterate in found] != shapes for found in ring):
+            raise ValueError(f"the iterates of {name} have other shapes")
     for name, player in training.update.players.items():
         recorded = state["players"][name]
         player.count = recorded["count"]
@@ -107,7 +119,12 @@ def restore(training: Training, checkpoint: Checkpoint) -> None:
         for key, tensor in _under(tensors, f"optimiser/{name}/").items():
             index, _, moment = key.partition("/")
             like = player.parameters[int(index)]
+            # Fused kernels take the shapes on trust and would read beyond a smaller tensor.
+            if tensor.shape != (torch.Size() if moment in SCALARS else like.shape):
+                raise ValueError(f"{name}/{key} has the shape {tuple(tensor.shape)}")
             moments.setdefault(int(index), {})[moment] = _laid_out(tensor, like)
+        if len({frozenset(found) for found in moments.values()}) > 1:
+            raise ValueError(f"the moments of {name} are not complete")
         optimiser = player.rule.optimiser
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments, "param_groups": groups})

@@ -65,7 +65,7 @@ def _config(curves: Curves) -> Mapping[str, Any]:
     if curves.folder is None:
         return {}
     try:
-        text = (curves.folder / "config.yaml").read_text(encoding="utf-8")
+        text = presets.read_text(curves.folder / "config.yaml")
         return presets.parse(text, str(curves.folder))
     except (OSError, UnicodeDecodeError, GenctlError):
         return {}  # the log alone must do; train and sample are the ones to complain

@@ -177,9 +177,10 @@ def test_deterministic_is_recorded(tmp_path):
         torch.use_deterministic_algorithms(False)
 
 
-def test_no_memory_is_no_traceback(tmp_path, capsys):
+def test_no_memory_is_no_traceback(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("genctl.engine.memory.SEARCH_SECONDS", 0.5)
     assert train(tmp_path / "run", "--set", "train.batch_size=100000000000", "--json") == 1
-    assert "batch_size" in error_of(capsys)["remedy"]
+    assert "--batch-size" in error_of(capsys)["remedy"]
 
 
 def test_resume_or_start(tmp_path):

@@ -30,6 +30,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from genctl.config.load import load_config, read_yaml
+from genctl.data import decode as decoder
 from genctl.data.arrays import read_idx, read_npz
 from genctl.data.dataset import open_dataset
 from genctl.data.decode import BrokenImageError, decode
@@ -170,15 +171,24 @@ def test_a_picture_in_an_icon_may_not_be_larger_than_its_entry():
     bounded(decode, struct.pack("<HHH", 0, 1, 1) + entry + inner, most=700, says="error")
 
 
-def test_large_images_are_decoded_one_at_a_time():
-    """Four of 18 million pixels at once would take 800 MiB; one takes 200."""
-    data = png((4500, 4000))
+@pytest.mark.parametrize("large", [True, False])
+def test_large_images_are_decoded_one_at_a_time(large, monkeypatch):
+    """With their copies they take up to 2 GB each, and a machine may have a hundred cores."""
+    original, at_work, most = decoder._decoded, [], [0]
 
-    def several():
-        with ThreadPoolExecutor(4) as pool:
-            return len(list(pool.map(decode, [data] * 4, [8] * 4)))
+    def watched(*arguments):
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        found = original(*arguments)
+        at_work.pop()
+        return found
 
-    bounded(several, most=600, says="^4$")
+    monkeypatch.setattr(decoder, "_decoded", watched)
+    monkeypatch.setattr(decoder, "LARGE_PIXELS", 10 if large else 10**6)
+    with ThreadPoolExecutor(4) as pool:
+        assert len(list(pool.map(decode, [png()] * 8))) == 8
+    assert (max(most) == 1) == large
 
 
 @pytest.mark.parametrize("kind", [b"zTXt", b"iTXt", b"iCCP"])

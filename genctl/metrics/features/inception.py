@@ -14,6 +14,7 @@ import io
 import os
 import pickle
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -37,6 +38,18 @@ REMEDY = (
 )
 BF16_WARNING = "features in bf16: compare these numbers only with others made in bf16"
 CONNECT_SECONDS = 20.0
+# What torch's unpickler, which builds nothing but tensors, raises on what is no file of weights.
+_DAMAGED = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 class Inception:
@@ -138,7 +151,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], str]:
         raise CapabilityError(f"Inception weights {path}", reason, REMEDY) from None
     try:
         state = _parse(data, path.suffix)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except _DAMAGED as error:
         reason = " ".join(str(error).split())[:120]
         raise CapabilityError(
             f"Inception weights {path}", f"not readable: {reason}", REMEDY
