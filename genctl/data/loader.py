@@ -135,12 +135,14 @@ class Loader(Iterator[Batch]):
         """Rows of the data set at ``n`` places of the endless order."""
         total = len(self.dataset)
         epoch, start = divmod(first, total)
-        parts = []
-        while n > 0:
-            parts.append(self._permutation(epoch)[start : start + n])
-            n -= len(parts[-1])
+        places = torch.empty(n, dtype=torch.int64)  # an absurd batch fails here, at once
+        done = 0
+        while done < n:
+            part = self._permutation(epoch)[start : start + n - done]
+            places[done : done + len(part)] = part
+            done += len(part)
             epoch, start = epoch + 1, 0
-        return torch.cat(parts)
+        return places
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._order is None or self._order[0] != epoch:

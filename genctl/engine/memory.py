@@ -22,7 +22,10 @@ from genctl.errors import OutOfMemoryError, UsageError
 Trial = Callable[[int], object]
 """Tries a batch of that many examples; raises whatever goes wrong."""
 
-SEARCH_SECONDS = 10.0
+LARGEST_TRIED = 2**16
+"""For larger batches no fitting one is searched: to try them could bring the machine to a halt."""
+
+SEARCH_SECONDS = 3.0
 """After so long no larger batch is tried."""
 
 WORDS = (
@@ -67,8 +70,8 @@ def explained(error: BaseException, config: RunConfig, trial: Trial) -> OutOfMem
     """
     _let_go(error)
     size = config.train.batch_size
-    if distributed.world_size() > 1:
-        return OutOfMemoryError("memory", _reason(size), "a smaller --batch-size")
+    if distributed.world_size() > 1 or size > LARGEST_TRIED:
+        return OutOfMemoryError("memory", _reason(size), "a much smaller --batch-size")
     return not_enough(size, largest_fitting(trial, halves(size)))
 
 
@@ -92,6 +95,9 @@ def fitted(config: RunConfig, trial: Trial) -> RunConfig:
         reason = "only one process can try batches"
         raise UsageError("train.on_out_of_memory=halve", reason, "leave it, and give --batch-size")
     size = config.train.batch_size
+    if size > LARGEST_TRIED:
+        reason = f"batches of {size} are too large to be tried"
+        raise UsageError("train.on_out_of_memory=halve", reason, f"--batch-size {LARGEST_TRIED}")
     try:
         with _no_more_than_there_is():
             trial(size)
@@ -138,7 +144,9 @@ def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
 
 @contextmanager
 def _no_more_than_there_is() -> Iterator[None]:
-    """Let Linux refuse memory that it only promises: a machine that swaps stands still."""
+    """Let Linux refuse what is more than a quarter of the memory left: it promises all there is,
+    and a machine that runs short of it stands still.
+    """
     statistics = Path("/proc/meminfo")
     if not statistics.exists():
         yield
@@ -146,7 +154,7 @@ def _no_more_than_there_is() -> Iterator[None]:
     facts = dict(line.split(":") for line in statistics.read_text(encoding="ascii").splitlines())
     free = int(facts["MemAvailable"].split()[0]) * 1024
     used = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = used * resource.getpagesize() + int(0.7 * free)
+    limit = used * resource.getpagesize() + free // 4
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:
         limit = min(limit, soft)
