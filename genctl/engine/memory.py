@@ -144,8 +144,9 @@ def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
 
 @contextmanager
 def _no_more_than_there_is() -> Iterator[None]:
-    """Let Linux refuse what is more than a quarter of the memory left: it promises all there is,
-    and a machine that runs short of it stands still.
+    """Let Linux refuse what is more than a quarter of the memory left.
+
+    It promises all there is, and a machine that runs short of it stands still.
     """
     statistics = Path("/proc/meminfo")
     if not statistics.exists():
