@@ -208,10 +208,13 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             handle = (self.path / ".lock").open("a")
         except OSError as error:
+            remedy = (
+                "make it writable, or copy it with `cp -r` and go on with the copy"
+                if self.exists()
+                else "choose a place you may write to with --out"
+            )
             raise GenctlError(
-                str(self.path),
-                f"cannot be written: {error.strerror}",
-                "make it writable, or copy it with `cp -r` and go on with the copy",
+                str(self.path), f"cannot be written: {error.strerror}", remedy
             ) from None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

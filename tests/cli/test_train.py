@@ -210,7 +210,7 @@ def test_resume_or_start(tmp_path):
             2,
             "must be text",
         ),
-        (["--preset", "quickstart", "--set", "about=&a [*a]"], 2, "deeply"),
+        (["--preset", "quickstart", "--set", "about=&a [*a]"], 2, "about"),
         (
             ["--preset", "quickstart", "--set", "evaluate.measures=[nonsense]"],
             2,
