@@ -1,4 +1,4 @@
-r"""Text of foreign origin made fit for a terminal: file names, labels, keys, messages.
+r"""Text fit for a terminal, that of foreign origin too: file names, labels, keys, messages.
 
 A file may be called ``\x1b[2J``, or hold a line break and what looks like a message of ours. What
 cannot be shown stands there as its escape, so that it is seen and does nothing.
@@ -6,7 +6,9 @@ cannot be shown stands there as its escape, so that it is seen and does nothing.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 
 # Control characters, line separators, marks that turn the direction of writing, lone surrogates.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -31,3 +33,11 @@ def is_printable(text: str) -> bool:
 
 def _escape(match: re.Match[str]) -> str:
     return match[0].encode("unicode_escape").decode("ascii")
+
+
+def say(text: str) -> None:
+    """A line on stderr. Where its reader went away, as after ``2>&1 | head``, the work goes on."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
-from genctl.cli.output import emit, note
+from genctl.cli.output import conclude, note
 
 
 def bench(
@@ -62,13 +62,7 @@ def bench(
         strict=strict_data,
         report=None if quiet else note,
     )
-    emit(result, json_output, as_text(result))
-    error = result.get("error")
-    if error is None:
-        return 0
-    if not json_output:
-        note(f"error: {error['thing']}: {error['reason']}")
-    return int(error["code"])
+    return conclude(result, json_output, as_text(result))
 
 
 def as_text(result: dict[str, Any]) -> str:

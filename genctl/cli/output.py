@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from typing import Any
 
 from genctl.engine.launch import launched_rank
 from genctl.errors import ConfigError, GenctlError, LostProcessError
+from genctl.printable import say
 
 
 def emit(payload: dict[str, Any], json_output: bool, text: str) -> None:
@@ -21,11 +21,25 @@ def emit(payload: dict[str, Any], json_output: bool, text: str) -> None:
     print(json.dumps(_finite(payload)) if json_output else text, flush=True)
 
 
+def conclude(result: dict[str, Any], json_output: bool, text: str) -> int:
+    """Print a result that may tell of a failure under ``error``, such as a gate that is not met.
+
+    Returns:
+        The exit code.
+    """
+    emit(result, json_output, text)
+    error = result.get("error")
+    if error is None:
+        return 0
+    if not json_output:
+        note(f"error: {error['thing']}: {error['reason']}")
+    return int(error["code"])
+
+
 def note(text: str) -> None:
     """Something worth knowing that is not the result."""
-    if launched_rank():
-        return
-    print(text, file=sys.stderr, flush=True)
+    if not launched_rank():
+        say(text)
 
 
 def report_error(error: GenctlError, json_output: bool) -> None:
@@ -35,7 +49,7 @@ def report_error(error: GenctlError, json_output: bool) -> None:
     """
     if launched_rank():
         if isinstance(error, LostProcessError):
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            say(f"error: {error}")
         return
     if json_output:
         print(json.dumps({"error": error.as_dict()}), flush=True)

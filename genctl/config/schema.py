@@ -56,7 +56,7 @@ class TrainConfig(Section):
     steps: Annotated[int, Field(ge=1)] = 10_000  # calls of training_step
     batch_size: Annotated[int, Field(ge=1)] = 64  # over all ranks
     seed: Annotated[int, Field(ge=0)] = 0
-    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"  # auto: bf16 where it is fast
     compile: bool | Literal["auto"] = "auto"  # the log says what was decided and why
     deterministic: bool = False  # only deterministic kernels; slower on a GPU
     clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player

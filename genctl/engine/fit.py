@@ -18,10 +18,10 @@ from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
 from genctl.engine.log import MetricsFile
 from genctl.engine.loop import FitResult, run_loop
-from genctl.engine.memory import explained, fitted, is_out_of_memory, trial_of
+from genctl.engine.memory import Trial, explained, fitted, is_out_of_memory, trial_of
 from genctl.engine.progress import Reporter, Silent
 from genctl.engine.run_directory import RunDirectory
-from genctl.engine.state import snapshot
+from genctl.engine.state import Training, snapshot
 from genctl.errors import ConfigError, UsageError
 
 
@@ -61,58 +61,41 @@ def fit(
         at_the_end.callback(report.close)
         where = distributed.together(lambda: pick_device(device))
         directory = RunDirectory(Path(out))
-
-        def claim() -> None:
-            if resume is None:
-                directory.refuse_if_taken()
-            if directory.exists():
-                at_the_end.enter_context(directory.lock())
-
-        distributed.on_main(claim)
-        dataset = distributed.together(
-            lambda: (
-                data
-                if isinstance(data, Dataset)
-                else open_data(config, data, download=download, strict=strict_data)
+        distributed.on_main(lambda: _claim(directory, resume is None, at_the_end))
+        if isinstance(data, Dataset):
+            dataset, spec = data, None
+        else:
+            spec = data
+            dataset = distributed.together(
+                lambda: open_data(config, spec, download=download, strict=strict_data)
             )
-        )
         for warning in dataset.warnings:
             report.note(f"warning: {warning}")
         distributed.require_equal("the data", dataset.fingerprint, "give all processes the same")
-        spec = data if isinstance(data, str) else None
         config = complete(config, dataset, spec, where)
         trial = trial_of(config, dataset, where)
         if resume is None and config.train.on_out_of_memory == "halve":
-            asked, config = config.train.batch_size, fitted(config, trial)
-            if config.train.batch_size != asked:
-                size = config.train.batch_size
-                report.note(f"memory: not enough for batches of {asked}: {size} instead")
+            config = _with_a_batch_that_fits(config, trial, report)
         training = distributed.together(lambda: build(config, dataset, where))
-        metrics = MetricsFile(directory.metrics_file)
         for text in training.loader.notes:
             report.note(text)
         compiled, why = decide(config.train.compile, where, config.train.steps)
         names = compile_networks(training.model) if compiled else []
         report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
+        metrics = MetricsFile(directory.metrics_file)
         if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
             for text in take_up(training, directory, metrics, resume):
                 report.note(text)
             distributed.on_main(lambda: directory.write_config(config))
         else:
             begin(training, init)
-
-            def start() -> None:
-                def first() -> None:
-                    checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
-
-                if resume is None:
-                    at_the_end.enter_context(directory.lock())  # first: two may find it free
-                    directory.create(config, first)
-                else:  # someone removed the checkpoints
-                    metrics.cut(0)
-                    first()
-
-            distributed.on_main(start)
+            distributed.on_main(
+                lambda: (
+                    _create(directory, training, at_the_end)
+                    if resume is None
+                    else _create_again(directory, training, metrics)
+                )
+            )
             distributed.together(directory.require_seen)
         report.note(f"{describe(config, where)}; {dataset.source}")
         try:
@@ -122,6 +105,36 @@ def fit(
                 raise
             del training  # its memory is needed to see which batch would fit
             raise explained(error, config, trial) from None
+
+
+def _claim(directory: RunDirectory, new: bool, at_the_end: ExitStack) -> None:
+    """Before any work: refuse a place that is taken, and a run that another process trains."""
+    if new:
+        directory.refuse_if_taken()
+    if directory.exists():
+        at_the_end.enter_context(directory.lock())
+
+
+def _create(directory: RunDirectory, training: Training, at_the_end: ExitStack) -> None:
+    """Begin the run's directory with its first checkpoint."""
+    at_the_end.enter_context(directory.lock())  # first: two processes may have found it free
+    directory.create(
+        training.config, lambda: checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+    )
+
+
+def _create_again(directory: RunDirectory, training: Training, metrics: MetricsFile) -> None:
+    """Begin a run anew whose checkpoints someone removed."""
+    metrics.cut(0)
+    checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
+
+
+def _with_a_batch_that_fits(config: RunConfig, trial: Trial, report: Reporter) -> RunConfig:
+    found = fitted(config, trial)
+    asked, size = config.train.batch_size, found.train.batch_size
+    if size != asked:
+        report.note(f"memory: not enough for batches of {asked}: {size} instead")
+    return found
 
 
 def open_data(

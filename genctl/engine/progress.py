@@ -10,6 +10,8 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from genctl.printable import say
+
 
 class Reporter(Protocol):
     """Receives what happens in a run."""
@@ -67,7 +69,7 @@ class Lines(Silent):
 
     def note(self, text: str) -> None:
         """A line on stderr."""
-        print(text, file=sys.stderr, flush=True)
+        say(text)
 
 
 class Bar:

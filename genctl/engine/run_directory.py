@@ -31,7 +31,7 @@ _MADE_AT_START = re.compile(r"step-0+$|latest$|\.tmp-")
 def split_address(address: str | Path) -> tuple[Path, str | None]:
     """``RUN@1000`` as the path and what stands after the ``@``; a folder of that very name wins."""
     text = str(address)
-    if Path(text).is_dir() or "@" not in Path(text).name:
+    if os.path.isdir(text) or "@" not in Path(text).name:
         return Path(text), None
     path, _, at = text.rpartition("@")
     return Path(path), at
@@ -96,7 +96,7 @@ class RunDirectory:
 
     def exists(self) -> bool:
         """Whether a run was begun here."""
-        return self.config_file.exists()
+        return os.path.exists(self.config_file)  # False too for names that no file can have
 
     def refuse_links_out(self) -> None:
         """A run from elsewhere must not have files of this machine written to through links.

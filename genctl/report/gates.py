@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genctl.errors import DataError, UsageError
+from genctl.reading import read_limited
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -24,6 +25,7 @@ _GATE = re.compile(
     r"^\s*(?P<metric>[A-Za-z][\w-]*)(?:\.(?P<field>\w+))?\s*(?P<op><=|>=|==|<|>)\s*(?P<bound>.+?)\s*$"
 )
 _BASELINE = re.compile(r"^baseline\s*(?:(?P<sign>[+-])\s*(?P<change>\S+))?$")
+_LARGEST_BASELINE = 2**22  # bytes; a result has a few thousand
 EXAMPLE = "e.g. --require 'fid<40', 'is.mean>=2', 'fid<=baseline+2'"
 
 
@@ -120,8 +122,8 @@ def read_baseline(path: Path) -> dict[str, Any]:
         DataError: it cannot be read, or is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+        found = json.loads(read_limited(path, _LARGEST_BASELINE))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"--baseline {path}", f"cannot be read: {error}", _MAKE_ONE) from None
     if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
         raise DataError(f"--baseline {path}", "has no metrics", _MAKE_ONE)

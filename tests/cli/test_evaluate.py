@@ -332,6 +332,7 @@ def test_no_weights_is_exit_5_with_what_to_do(folder, monkeypatch, tmp_path, cap
             "--baseline",
         ),
         (["{folder}", "{folder}", "--baseline", "none.json"], 4, "cannot be read"),
+        (["{folder}", "{folder}", "--baseline", "/dev/zero"], 4, "not a regular file"),
         (["{folder}/none", "{folder}", "--fid", "--features", "pixels"], 4, ""),
         (["{run}@99", "digits", "--fid", "--features", "pixels"], 4, ""),
         (["{run}", "toy:ring", "--fid", "--features", "pixels"], 4, "points"),
