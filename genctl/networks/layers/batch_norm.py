@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from genctl.across_ranks import mean_over_ranks, several_ranks
 
 
 class _OverRanks(nn.modules.batchnorm._BatchNorm):
@@ -47,37 +47,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     if not several_ranks():
         return x.mean(axes), x.var(axes, correction=0)
     # Two passes: the mean of squares minus the squared mean loses what a quiet channel needs.
-    ranks = dist.get_world_size()
-    mean = sum_over_ranks(x.mean(axes)) / ranks
-    squares = (x - along_channels(x, mean)).square().mean(axes)
-    return mean, sum_over_ranks(squares) / ranks
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """y = Σᵣ xᵣ on every rank, so ∂ΣL/∂x = Σᵣ ∂Lᵣ/∂y: the backward is the same sum."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return sum_over_ranks(gradients[0])
-
-
-def sum_over_ranks(x: Tensor) -> Tensor:
-    """The sum of every rank's ``x``, differentiable as often as needed."""
-    total: Tensor = _SumOverRanks.apply(x)
-    return total
+    mean = mean_over_ranks(x.mean(axes))
+    return mean, mean_over_ranks((x - along_channels(x, mean)).square().mean(axes))
 
 
 def along_channels(x: Tensor, values: Tensor) -> Tensor:
     """``(C,)`` shaped so that it spreads over ``x`` ``(N, C, …)``."""
     return values.view(-1, *[1] * (x.dim() - 2))
-
-
-def several_ranks() -> bool:
-    """Whether other processes hold parts of the batch."""
-    return dist.is_initialized() and dist.get_world_size() > 1
