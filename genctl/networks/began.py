@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genctl.networks.layers.gemm_convolution import Conv2d
-from genctl.networks.layers.halving import halvings
+from genctl.networks.layers.halving import halvings_to_eight
 from genctl.registry import register
 from genctl.types import Discrimination
 
@@ -30,7 +30,7 @@ class Decoder(nn.Module):
 
     def __init__(self, latent_dim: int, shape: tuple[int, ...], width: int, depth: int) -> None:
         super().__init__()
-        ups = halvings_to_eight(shape)
+        ups = halvings_to_eight(shape, "began")
         self.base = (width, shape[1] >> ups, shape[2] >> ups)
         self.project = nn.Linear(latent_dim, width * self.base[1] * self.base[2])
         layers: list[nn.Module] = []
@@ -54,7 +54,7 @@ class Encoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], code_dim: int, width: int, depth: int) -> None:
         super().__init__()
-        downs = halvings_to_eight(shape)
+        downs = halvings_to_eight(shape, "began")
         layers: list[nn.Module] = [_conv(shape[0], width), nn.ELU(inplace=True)]
         for level in range(1, downs + 2):
             for _ in range(depth):
@@ -71,12 +71,6 @@ class Encoder(nn.Module):
         features = self.layers(x.contiguous(memory_format=torch.channels_last))
         out: Tensor = self.code(features.flatten(1))
         return out
-
-
-def halvings_to_eight(shape: tuple[int, ...]) -> int:
-    """The paper stops at 8×8 (7×7 for 28); one halving less than DCGAN where that ends at 4."""
-    count = halvings(shape, "began")
-    return count - 1 if count > 1 and min(shape[1:]) >> count < 7 else count
 
 
 @register("generator", "began")
@@ -112,6 +106,8 @@ class AutoencoderDiscriminator(nn.Module):
         depth: 3×3 convolutions at each resolution.
         error: ``l1`` (η = 1) or ``l2`` (η = 2).
     """
+
+    output = "energy"
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Convolutional critics without normalisation, for penalties on the slope at each example."""
+"""Convolutional critics that score each example by itself, for penalties on its slope."""
 
 from __future__ import annotations
 
@@ -8,20 +8,31 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from genctl.networks.layers.activation import Activation, Slope, activation_layer
 from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings
+from genctl.networks.layers.noise import Share, Std, noise_layers
+from genctl.networks.layers.normalisation import norm_layers, normalise_weights
+from genctl.networks.layers.resampling import Down, Kernel, halved
 from genctl.registry import register
 from genctl.types import Discrimination
 
 
 @register("discriminator", "conv-critic")
 class ConvCritic(nn.Module):
-    """Strided convolutions and LeakyReLU, no norm (after arXiv:1704.00028, appendix).
+    """Strided convolutions and LeakyReLU, no batch norm (after arXiv:1704.00028, appendix).
 
     Args:
         shape: ``(C, H, W)``; H and W multiples of 4, or 8.
         width: channels after the first layer; doubled at each further halving.
-        kernel: 4, or the paper's 5.
+        kernel: 4, or the paper's 5; one of 4 is 3 where the convolution has no stride.
+        norm: of all layers but the first and the last, or of all weights; only such as do not
+            couple the examples of a batch, see ``layers/normalisation.py``.
+        activation: of all layers but the last.
+        slope: of the leaky ReLU below zero.
+        down: how the resolution is halved, see ``layers/resampling.py``.
+        noise: standard deviation of Gaussian noise on the input and on every hidden layer.
+        dropout: share of the elements of every hidden layer that is dropped.
     """
 
     def __init__(
@@ -29,25 +40,34 @@ class ConvCritic(nn.Module):
         shape: tuple[int, ...],
         *,
         width: Annotated[int, Field(ge=1)] = 64,
-        kernel: Literal[4, 5] = 4,
+        kernel: Kernel = 4,
+        norm: Literal["none", "spectral", "weight", "layer", "instance"] = "none",
+        activation: Activation = "leaky-relu",
+        slope: Slope = 0.2,
+        down: Down = "strided",
+        noise: Std = 0.0,
+        dropout: Share = 0.0,
     ) -> None:
         super().__init__()
         downs = halvings(shape, "conv-critic")
-        inputs, outputs, padding = shape[0], width, 1 if kernel == 4 else 2
-        layers: list[nn.Module] = []
-        for _ in range(downs):
+        inputs, outputs = shape[0], width
+        layers: list[nn.Module] = noise_layers(noise)
+        for level in range(downs):
             layers += [
-                Conv2d(inputs, outputs, kernel, 2, padding),
-                nn.LeakyReLU(0.2, inplace=True),
+                *halved(down, inputs, outputs, kernel, bias=True),
+                *(norm_layers(norm, outputs) if level else []),
+                activation_layer(activation, slope),
+                *noise_layers(noise, dropout),
             ]
             inputs, outputs = outputs, 2 * outputs
         self.layers = nn.Sequential(*layers)
         self.score = Conv2d(inputs, 1, (shape[1] >> downs, shape[2] >> downs))
         for layer in self.layers:  # without norms nothing else keeps the scale over the layers
             if isinstance(layer, nn.Conv2d):
-                nn.init.kaiming_normal_(layer.weight, a=0.2)
+                nn.init.kaiming_normal_(layer.weight, a=slope if activation == "leaky-relu" else 0)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
+        normalise_weights(self, norm)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

@@ -48,7 +48,15 @@ def test_precedence_file_then_set(tmp_path):
 
 def test_a_new_kind_replaces_the_old_node_whole():
     config = load_config("gan", ["model.generator.kind=dcgan", "model.generator.width=8"])
-    assert config.model["generator"] == {"kind": "dcgan", "width": 8, "kernel": 4}
+    assert config.model["generator"] == {
+        "kind": "dcgan",
+        "width": 8,
+        "kernel": 4,
+        "norm": "batch",
+        "activation": "relu",
+        "slope": 0.2,
+        "up": "transposed",
+    }
     config = load_config("gan", ["model.objective=minimax"])
     assert config.model["objective"]["kind"] == "minimax"
 

@@ -79,8 +79,9 @@ class Conv2d(nn.Conv2d):
         height, width = ((h + 2 * p - k) // s + 1 for h, k, s, p in axes)
         channels = self.in_channels, self.out_channels
         geometry = Geometry(*channels, size, (height, width), *settings)
-        out = _apply("gather", input, self.weight, self.bias, geometry)
-        return super().forward(input) if out is None else out
+        weight = self.weight  # read once: one that is parametrised is computed at every reading
+        out = _apply("gather", input, weight, self.bias, geometry)
+        return self._conv_forward(input, weight, self.bias) if out is None else out
 
     def to_input(self, gradient: Tensor, size: Pair) -> Tensor:
         """The map from a gradient of the output to that of an input of ``size``, differentiable.

@@ -34,3 +34,9 @@ def halvings(shape: tuple[int, ...], network: str) -> int:
     while min(height, width) > SMALLEST and height % 2 == 0 and width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
     return count
+
+
+def halvings_to_eight(shape: tuple[int, ...], network: str) -> int:
+    """As ``halvings``, but down to 8×8 (7×7 for 28): one less where that ends at 4."""
+    count = halvings(shape, network)
+    return count - 1 if count > 1 and min(shape[1:]) >> count < SMALLEST else count

@@ -28,7 +28,7 @@ def input_gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     Returns:
         ``(N, *shape)``.
     """
-    x = x.detach().requires_grad_()
+    x = x if x.requires_grad else x.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(score(x).sum(), x, create_graph=True)
     return gradient
 
@@ -38,7 +38,10 @@ def piecewise_linear(network: nn.Module) -> list[nn.Module] | None:
     chain = getattr(network, "chain", None)
     if chain is None:
         return None
-    layers = list(_flat(chain()))
+    found = chain()
+    if found is None:
+        return None
+    layers = list(_flat(found))
     return layers if all(_known(layer) for layer in layers) else None
 
 
@@ -142,5 +145,6 @@ def _mirror(layer: nn.Conv2d, x: Tensor, y: Tensor) -> nn.ConvTranspose2d:
         device="meta",
         **settings,
     )
+    del mirror.weight  # which takes no weights that are computed, as those of a step ahead are
     mirror.weight = layer.weight
     return mirror

@@ -1,0 +1,71 @@
+"""What the adversarial model owes to the layers of its networks: references, and who is seen apart."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
+from shrinking import small
+
+from genctl.engine.construction import begin, build
+from genctl.engine.fit import complete, open_data
+from genctl.networks.layers.noise import drawing_layers
+
+
+def begun(preset, **changes):
+    config = small(preset, **changes)
+    dataset = open_data(config, None)
+    config = complete(config, dataset, None, torch.device("cpu"))
+    training = build(config, dataset, torch.device("cpu"))
+    begin(training, None)
+    return training, dataset
+
+
+def test_references_are_latents_and_the_first_examples():
+    """A14: chosen once, before the first step; the averaged generator has the same."""
+    changes = {"model__generator__norm": "virtual", "model__discriminator__norm": "virtual"}
+    training, _ = begun("quickstart", **changes)
+    model = training.model
+    examples = torch.cat([next(training.loader.whole()).x for _ in range(1)])
+    reference = model.discriminator.layers.reference
+    assert torch.equal(reference[: len(examples)], examples)
+    latents = model.generator.layers.reference
+    assert latents.shape == (64, 4, 1, 1)
+    assert float(latents.std()) == pytest.approx(1.0, abs=0.2)
+    assert torch.equal(training.average.modules["generator"].layers.reference, latents)
+    assert training.loader.images == 0
+    before = [reference.clone(), latents.clone()]
+    for _ in range(3):
+        training.advance(False)
+    assert torch.equal(reference, before[0])
+    assert torch.equal(latents, before[1])
+
+
+@pytest.mark.parametrize(
+    ("option", "apart"),
+    [
+        ({}, False),
+        ({"norm": "spectral"}, False),
+        ({"norm": "virtual"}, False),
+        ({"norm": "batch"}, True),
+        ({"minibatch_kernels": 2}, True),
+        ({"noise": 0.1}, True),  # its draws belong to the rows of the whole batch
+        ({"dropout": 0.1}, True),
+    ],
+)
+def test_who_sees_real_and_generated_examples_apart(option, apart):
+    changes = {f"model__discriminator__{key}": value for key, value in option.items()}
+    training, _ = begun("gan-ring", **changes)
+    model = training.model
+    assert model.apart == apart
+    shown = []
+    model.discriminator.register_forward_hook(lambda _, x, out: shown.append(len(x[0])))
+    training.advance(False)
+    assert shown == ([8, 8, 8] if apart else [16, 8])
+    for layer in drawing_layers(model):
+        assert layer.stream is not None
+        assert layer.stream.address[1:] == ("training", 1, "layers")
