@@ -306,11 +306,15 @@ def _part_of(hint: Any) -> tuple[str | None, bool, bool]:
 
 def _fields_at(schema: type[pydantic.BaseModel], loc: tuple[int | str, ...]) -> list[str]:
     """Field names of the (possibly nested) model that an error location points into."""
+    hint: Any = schema
     for part in loc:
-        hint = (
-            schema.model_fields[str(part)].annotation if str(part) in schema.model_fields else None
-        )
-        if not (inspect.isclass(hint) and issubclass(hint, pydantic.BaseModel)):
-            return []
-        schema = hint
-    return list(schema.model_fields)
+        if _is_model(hint):
+            field = hint.model_fields.get(str(part))
+            hint = None if field is None else field.annotation
+        else:  # a mapping or a list: what it holds
+            hint = next(iter(typing.get_args(hint)[-1:]), None)
+    return list(hint.model_fields) if _is_model(hint) else []
+
+
+def _is_model(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, pydantic.BaseModel)

@@ -18,6 +18,7 @@ from genctl.cli import (
     interpolate,
     presets,
     sample,
+    study,
     train,
 )
 from genctl.cli.output import report_error
@@ -69,6 +70,7 @@ app.add_typer(presets.app, name="presets")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("study")(study.study)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -61,6 +61,11 @@ class Mixture:
         self.name, self.modes, self.std, self.settings = name, modes, std, settings
         self.dimensions = modes.shape[1]
 
+    @property
+    def unit(self) -> float:
+        """What distances to a mode are measured in: the standard deviation on an axis."""
+        return self.std
+
     def draw(self, n: int, rng: RandomStream) -> Tensor:
         """A mode at random, then Gaussian noise."""
         mode = rng.integers(n, high=len(self.modes)).cpu()
@@ -78,6 +83,48 @@ class Mixture:
         if len(self.modes) == 1:
             return self.dimensions * (0.5 + math.log(self.std * math.sqrt(2 * math.pi)))
         return -float(self.log_prob(self.draw(200_000, RandomStream(0, "entropy"))).mean())
+
+
+class Embedded(Mixture):
+    """A mixture whose centres lie in a subspace of a space of many dimensions.
+
+    Densities are computed inside the subspace and outside of it apart, which is exact, and cheap
+    where the subspace is small.
+
+    Args:
+        name: as in ``toy:NAME``.
+        inner: the mixture in the subspace, ``(K, d)`` centres.
+        frame: ``(D, d)`` float64, orthonormal columns: what spans the subspace.
+        settings: the options with their values.
+    """
+
+    def __init__(
+        self, name: str, inner: Mixture, frame: Tensor, settings: dict[str, float]
+    ) -> None:
+        super().__init__(name, inner.modes @ frame.T, inner.std, settings)
+        self.inner, self.frame = inner, frame
+
+    @property
+    def unit(self) -> float:
+        """Where axes are many, the usual distance of a draw from its mode: √D deviations."""
+        return self.std * math.sqrt(self.dimensions)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Exact."""
+        x = x.detach().cpu().double()
+        inside = x @ self.frame
+        outside = (x - inside @ self.frame.T).square().sum(1) / self.std**2
+        constant = self._outside * math.log(self.std * math.sqrt(2 * math.pi))
+        return self.inner.log_prob(inside) - 0.5 * outside - constant
+
+    def entropy(self) -> float:
+        """As the inner mixture's, and exact outside."""
+        alone = 0.5 + math.log(self.std * math.sqrt(2 * math.pi))
+        return self.inner.entropy() + self._outside * alone
+
+    @property
+    def _outside(self) -> int:
+        return self.frame.shape[0] - self.frame.shape[1]
 
 
 class Curve:
@@ -202,6 +249,42 @@ def mixture1d(*, modes: int = 2, spacing: float = 4.0, std: float = 0.5) -> Mixt
     return Mixture("mixture1d", centres, std, {"modes": modes, "spacing": spacing, "std": std})
 
 
+def modes(
+    *, modes: int = 16, manifold: int = 2, dimensions: int = 512, std: float = 0.02
+) -> Embedded:
+    """Gaussians far apart on a manifold of few dimensions, for the mode-collapse laboratory.
+
+    The centres are spread over a cube of ``manifold`` dimensions, each as far as it can be from
+    those before it, then moved and scaled so that their mean is 0 and their mean square 1 an axis
+    of the whole space. The first cosines of the discrete cosine transform span the manifold.
+    """
+    if manifold > dimensions:
+        reason = f"a manifold of {manifold} dimensions does not fit into {dimensions}"
+        raise UsageError("toy:modes", reason, "lower manifold=")
+    centres = _far_apart(modes, manifold)
+    centres = centres - centres.mean(0) if modes > 1 else centres
+    centres = centres * math.sqrt(dimensions) / centres.square().sum(1).mean().sqrt()
+    place = torch.arange(dimensions, dtype=torch.float64)[:, None] + 0.5
+    wave = torch.arange(1, manifold + 1, dtype=torch.float64)
+    frame = (math.pi / dimensions * place * wave).cos() * math.sqrt(2 / dimensions)
+    if manifold == dimensions:  # the last cosine is the transform's constant
+        frame[:, -1] = 1 / math.sqrt(dimensions)
+    settings = {"modes": modes, "manifold": manifold, "dimensions": dimensions, "std": std}
+    return Embedded("modes", Mixture("modes", centres, std, {}), frame, settings)
+
+
+def _far_apart(n: int, dimensions: int) -> Tensor:
+    """``(n, d)`` float64 points of [−1, 1]^d: of many, the farthest from those before it."""
+    pool = RandomStream(0, "toy", "modes", dimensions).uniform(16 * n, dimensions)
+    pool = 2.0 * pool.double() - 1.0
+    chosen = [0]
+    nearest = _squared_distance(pool, pool[:1])[:, 0]
+    while len(chosen) < n:
+        chosen.append(int(nearest.argmax()))
+        nearest = torch.minimum(nearest, _squared_distance(pool, pool[chosen[-1:]])[:, 0])
+    return pool[chosen]
+
+
 def moons(*, std: float = 0.1) -> Curve:
     """Two interleaved half circles of radius 1, as scikit-learn's ``make_moons`` places them."""
 
@@ -253,6 +336,7 @@ TOYS: dict[str, Callable[..., Toy]] = {
     "checkerboard": checkerboard,
     "gaussian1d": gaussian1d,
     "mixture1d": mixture1d,
+    "modes": modes,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from genctl.config.schema import seconds_of
 from genctl.engine import checkpoint, distributed, signals
 from genctl.engine.clock import Clock
 from genctl.engine.log import MetricsFile
-from genctl.engine.preview import write_preview
+from genctl.engine.preview import write_film, write_preview
 from genctl.engine.progress import Reporter
 from genctl.engine.run_directory import RunDirectory
 from genctl.engine.schedules import Plateau
@@ -110,18 +110,25 @@ def run_loop(
                     break
             preview = config.log.preview_every
             if preview and distributed.is_main() and (step % preview == 0 or step == steps):
-                try:
-                    write_preview(training, directory.samples)
-                except OSError as error:  # a picture is never worth a run
-                    report.note(f"warning: no preview: {error.strerror or error}")
+                _draw(lambda: write_preview(training, directory.samples), report)
             if isinstance(cadence, int) and step % cadence == 0:
                 trouble = save()
         if trouble := trouble or save():
             report.note(f"stopped at step {training.step}: {trouble}")
             stopped_by = "nonfinite"
+    if config.log.preview_every and distributed.is_main():
+        _draw(lambda: write_film(training, directory.samples), report)
     images = training.loader.images
     last = metrics.last() if distributed.is_main() else {}
     return FitResult(directory.path, training.step, images, seconds(), stopped_by, last)
+
+
+def _draw(picture: Callable[[], object], report: Reporter) -> None:
+    """A picture is never worth a run."""
+    try:
+        picture()
+    except OSError as error:
+        report.note(f"warning: no preview: {error.strerror or error}")
 
 
 def _row(training: Training, seconds: float) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from genctl.config import presets
 from genctl.config.load import load_config
 from genctl.config.schema import RunConfig
 from genctl.contracts import GenerativeModel
+from genctl.data.spec import parse_spec
+from genctl.data.toys import make_toy
 from genctl.engine.construction import check_players
 from genctl.errors import ConfigError, GenctlError
 from genctl.types import DataSpec
@@ -45,7 +47,9 @@ def example_spec(config: RunConfig) -> DataSpec:
     spec = (config.data.spec or _data_in(str(config.about.get("command", "")))).split("@")[0]
     name = spec.split(":")[0]
     if name == "toy":
-        return DataSpec("points", (2,), levels=0)
+        source = parse_spec(spec)
+        dimensions = make_toy(source.toy, source.options).dimensions
+        return DataSpec("points", (dimensions,), levels=0)
     shape = NAMED_SHAPES.get(name, (3, USUAL_EDGE, USUAL_EDGE))
     if config.data.size != "native":
         shape = (shape[0], config.data.size, config.data.size)

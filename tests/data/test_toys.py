@@ -129,3 +129,39 @@ def test_rows_do_not_depend_on_the_batch(name):
     assert whole.dtype == torch.float32
     assert torch.equal(toy.draw(7, RandomStream(3, "a")), whole[:7])
     assert torch.equal(toy.draw(30, RandomStream(3, "a", first_row=70)), whole[70:])
+
+
+def test_modes_lie_on_a_manifold_far_apart():
+    toy = make_toy("modes", {"modes": 32, "manifold": 3, "dimensions": 64})
+    assert toy.modes.shape == (32, 64)
+    assert int(torch.linalg.matrix_rank(toy.modes)) == 3
+    assert torch.allclose(toy.modes.mean(0), torch.zeros(64).double(), atol=1e-12)
+    assert float(toy.modes.square().mean()) == pytest.approx(1.0)
+    eye = torch.eye(3, dtype=torch.float64)
+    assert torch.allclose(toy.frame.T @ toy.frame, eye, atol=1e-12)
+    apart = torch.pdist(toy.modes)
+    assert float(apart.min()) > 6 * toy.unit, "no sample is near two modes"
+
+
+@pytest.mark.parametrize("manifold", [1, 5, 8])
+def test_modes_density_is_that_of_the_plain_mixture(manifold):
+    toy = make_toy("modes", {"modes": 4, "manifold": manifold, "dimensions": 8, "std": 0.3})
+    x = draws(toy, 200)
+    centres = [stats.multivariate_normal(c.numpy(), 0.09 * np.eye(8)) for c in toy.modes]
+    exact = np.log(np.mean([c.pdf(x.double().numpy()) for c in centres], axis=0))
+    assert np.allclose(toy.log_prob(x).numpy(), exact, atol=1e-8)
+    eye = torch.eye(manifold, dtype=torch.float64)
+    assert torch.allclose(toy.frame.T @ toy.frame, eye, atol=1e-12)
+
+
+def test_a_draw_of_many_dimensions_is_about_one_unit_from_its_mode():
+    toy = make_toy("modes", {})
+    distance = torch.cdist(draws(toy, 500).double(), toy.modes).min(1).values / toy.unit
+    assert float(distance.mean()) == pytest.approx(1.0, abs=0.01)
+    assert float(distance.max()) < 1.2
+
+
+def test_a_manifold_larger_than_its_space():
+    with pytest.raises(UsageError) as caught:
+        make_toy("modes", {"manifold": 9, "dimensions": 8})
+    assert "does not fit" in caught.value.reason

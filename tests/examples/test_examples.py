@@ -39,6 +39,7 @@ def test_examples_were_found():
         "your_own_objective.py",
         "your_own_model.py",
         "ci_pipeline.sh",
+        "mode_collapse.yaml",
     }
 
 
@@ -85,3 +86,12 @@ def test_the_pipeline_passes_and_its_gate_fails_with_3(tmp_path):
         assert done.returncode == code, done.stderr
     scores = json.loads((tmp_path / "run/reports/scores.json").read_text())
     assert [gate["met"] for gate in scores["gates"]] == [False, True]
+
+
+def test_the_laboratory_is_a_study_of_both_loops():
+    from genctl.study.plan import read_study
+
+    study = read_study(EXAMPLES / "mode_collapse.yaml")
+    assert {sweep.x for sweep in study.sweeps} == {"modes", "manifold"}
+    assert {trial.entry for trial in study.trials} == {"D inner", "G inner"}
+    assert study.file.seeds == [0, 1, 2]
