@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,3 +91,19 @@ class Discrimination:
 
     score: Tensor
     features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What a player's optimiser is about to do, for models that look ahead.
+
+    Attributes:
+        kind: as in ``optim.<player>.kind``.
+        settings: its numbers by torch's names, with the ``lr`` of the next update.
+        moments: for each parameter what the optimiser keeps of the past, by torch's names; empty
+            before its first update. The optimiser's own tensors: read, never written.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    moments: Sequence[Mapping[str, Tensor]]

@@ -11,6 +11,7 @@ from torch import nn
 
 from genctl.engine.schedules import Schedule
 from genctl.registry import Part, default, register
+from genctl.types import NextStep
 
 SchedulePart = Annotated[Callable[[], Schedule], Part("schedule")]
 Rate = Annotated[float, Field(gt=0)]
@@ -113,3 +114,21 @@ def rmsprop(
         parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, foreach=True
     )
     return _Rule(optimiser, lr, schedule)
+
+
+KINDS: dict[type[torch.optim.Optimizer], tuple[str, tuple[str, ...]]] = {
+    torch.optim.Adam: ("adam", ("lr", "betas", "eps", "weight_decay")),
+    torch.optim.AdamW: ("adamw", ("lr", "betas", "eps", "weight_decay")),
+    torch.optim.SGD: ("sgd", ("lr", "momentum", "weight_decay")),
+    torch.optim.RMSprop: ("rmsprop", ("lr", "alpha", "eps", "momentum")),
+}
+"""The name of each of torch's optimisers here, and the settings that decide its step."""
+
+
+def next_step(
+    optimiser: torch.optim.Optimizer, lr: float, parameters: Sequence[nn.Parameter]
+) -> NextStep:
+    """What an optimiser is about to do at the rate ``lr``, for models that look ahead."""
+    kind, names = KINDS.get(type(optimiser), (type(optimiser).__name__, ()))
+    settings = {name: optimiser.param_groups[0][name] for name in names} | {"lr": lr}
+    return NextStep(kind, settings, [optimiser.state.get(p, {}) for p in parameters])

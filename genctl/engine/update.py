@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +16,12 @@ from genctl.contracts import GenerativeModel, LossFn
 from genctl.engine import distributed
 from genctl.engine.averaging import Average
 from genctl.engine.log import Window
-from genctl.engine.optimisers import Rule
+from genctl.engine.optimisers import Rule, next_step
 from genctl.engine.precision import autocast
+from genctl.networks.layers.noise import drawing_layers, use_stream
 from genctl.randomness import RandomStream
 from genctl.registry import factory
-from genctl.types import Batch
+from genctl.types import Batch, NextStep
 
 
 @dataclass
@@ -31,6 +34,14 @@ class Player:
     count: int = 0
     # On the device: skips in all, skips in a row now, and the longest such row so far.
     skipped: Tensor = field(default_factory=lambda: torch.zeros(3))
+
+
+class _Waiting(NamedTuple):
+    """An update whose gradients are taken and whose step is not made yet."""
+
+    player: str
+    gradients: list[Tensor | None]
+    norm: Tensor
 
 
 class Updater:
@@ -56,12 +67,14 @@ class Updater:
         self.clip, self.seed = config.train.clip, config.train.seed
         self.device = next(model.parameters()).device
         self.parameters = list(model.parameters())
+        self.drawing = drawing_layers(model)
         self.players = {
             name: self._player(name, modules, config) for name, modules in model.players.items()
         }
         self.window = Window(model.gauges)
         self.images = images
         self.step, self.logging = 0, False
+        self.waiting: list[_Waiting] | None = None  # updates whose step is to come, inside at_once
         self.batch_size = config.train.batch_size // distributed.world_size()
         self.rng = self._stream()
 
@@ -80,6 +93,7 @@ class Updater:
         """Start training step number ``step`` (from 1) with fresh noise."""
         self.step, self.logging = step, logging
         self.rng = self._stream()
+        use_stream(self.drawing, self.rng.fork("layers"))
 
     # --- the contract ---------------------------------------------------------------------------
     def __call__(
@@ -87,7 +101,11 @@ class Updater:
     ) -> dict[str, Tensor]:
         """One optimiser step of one player."""
         metrics, norm = self._gradients(player, loss_fn, batch)
-        self._apply(player, norm)
+        if self.waiting is None:
+            self._apply(player, norm)
+        else:
+            gradients = [p.grad for p in self.players[player].parameters]
+            self.waiting.append(_Waiting(player, gradients, norm))
         return metrics
 
     def together(
@@ -95,20 +113,34 @@ class Updater:
     ) -> dict[str, Tensor]:
         """All gradients at the same weights, then all steps."""
         metrics: dict[str, Tensor] = {}
-        waiting: dict[str, tuple[list[Tensor | None], Tensor]] = {}
-        for player, loss_fn in losses.items():
-            found, norm = self._gradients(player, loss_fn, batch)
-            metrics |= found
-            waiting[player] = ([p.grad for p in self.players[player].parameters], norm)
-        for player, (gradients, norm) in waiting.items():
+        with self.at_once():
+            for player, loss_fn in losses.items():
+                metrics |= self(player, loss_fn, batch)
+        return metrics
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Inside, updates only take their gradients; on leaving, all steps are made in turn."""
+        waiting: list[_Waiting] = []
+        self.waiting = waiting
+        try:
+            yield
+        finally:
+            self.waiting = None
+        for player, gradients, norm in waiting:
             for parameter, gradient in zip(self.players[player].parameters, gradients, strict=True):
                 parameter.grad = gradient
             self._apply(player, norm)
-        return metrics
 
     def count(self, player: str) -> int:
         """How many updates the player has had, skipped ones included."""
         return self.players[player].count
+
+    def next_step(self, player: str) -> NextStep:
+        """What the player's optimiser is about to do."""
+        found = self.players[player]
+        lr = found.rule.lr * found.rule.schedule.factor(found.count)
+        return next_step(found.rule.optimiser, lr, found.parameters)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over ranks, on the device."""

@@ -39,6 +39,21 @@ class Fixed(nn.Module):
             generator()
 
 
+@register("play", "simultaneous")
+class Simultaneous(nn.Module):
+    """One update each from the same weights: both gradients first, then both steps.
+
+    Simultaneous gradient descent on a game need not come nearer to its equilibrium: on V = xy it
+    spirals out by √(1 + η²) a step, where moves in turn stay on a bounded orbit.
+    """
+
+    def forward(self, discriminator: Move, generator: Move, update: Update) -> None:
+        """Make this step's moves."""
+        with update.at_once():
+            discriminator()
+            generator()
+
+
 @register("play", "adaptive")
 class Adaptive(nn.Module):
     """While loss_D > t_D train D, then while loss_G > t_G train G, each within bounds.

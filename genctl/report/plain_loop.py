@@ -22,10 +22,11 @@ from genctl.contracts import GenerativeModel, LossFn
 from genctl.data.dataset import Dataset
 from genctl.data.loader import prepared
 from genctl.engine.construction import build_model
+from genctl.engine.optimisers import next_step
 from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
 from genctl.randomness import RandomStream
 from genctl.registry import factory
-from genctl.types import Batch
+from genctl.types import Batch, NextStep
 
 DESCRIPTION = (
     "float32, contiguous, torch's default optimisers, nothing frozen, .item() of every loss, "
@@ -69,6 +70,7 @@ class PlainUpdate:
         self.optimisers = {player: unfused(rule.optimiser) for player, rule in self.rules.items()}
         self.counts = dict.fromkeys(model.players, 0)
         self.losses: dict[str, float] = {}
+        self.waiting: dict[str, list[Tensor | None]] | None = None
         self.begin_step(0)
 
     def begin_step(self, step: int) -> None:
@@ -81,7 +83,11 @@ class PlainUpdate:
     ) -> dict[str, Tensor]:
         """``zero_grad``, loss, ``backward``, ``step``, ``item``."""
         metrics = self._backward(player, loss_fn, batch)
-        self._step(player)
+        if self.waiting is None:
+            self._step(player)
+        else:
+            self.waiting[player] = [p.grad for p in self.parameters[player]]
+            self.model.zero_grad()  # or the next loss would add to these
         return metrics
 
     def together(
@@ -89,20 +95,34 @@ class PlainUpdate:
     ) -> dict[str, Tensor]:
         """All gradients at the same weights, then all steps."""
         metrics: dict[str, Tensor] = {}
-        gradients: dict[str, list[Tensor | None]] = {}
-        for player, loss_fn in losses.items():
-            metrics |= self._backward(player, loss_fn, batch)
-            gradients[player] = [p.grad for p in self.parameters[player]]
-            self.model.zero_grad()  # or the next loss would add to these
-        for player, found in gradients.items():
+        with self.at_once():
+            for player, loss_fn in losses.items():
+                metrics |= self(player, loss_fn, batch)
+        return metrics
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Gradients inside, steps on leaving."""
+        waiting: dict[str, list[Tensor | None]] = {}
+        self.waiting = waiting
+        try:
+            yield
+        finally:
+            self.waiting = None
+        for player, found in waiting.items():
             for parameter, gradient in zip(self.parameters[player], found, strict=True):
                 parameter.grad = gradient
             self._step(player)
-        return metrics
 
     def count(self, player: str) -> int:
         """How many updates the player has had."""
         return self.counts[player]
+
+    def next_step(self, player: str) -> NextStep:
+        """What the player's optimiser is about to do."""
+        rule = self.rules[player]
+        lr = rule.lr * rule.schedule.factor(self.counts[player])
+        return next_step(self.optimisers[player], lr, self.parameters[player])
 
     def mean(self, value: Tensor) -> Tensor:
         """There is one process."""
