@@ -29,6 +29,17 @@ PARADIGMS = {
         "quickstart",
         {"model__history": 16, "model__play": {"kind": "adaptive", "discriminator": 1.3}},
     ),
+    "layers-that-draw-and-couple": (
+        "quickstart",
+        {
+            "model__generator__norm": "virtual",
+            "model__discriminator__norm": "spectral",
+            "model__discriminator__minibatch_kernels": 4,
+            "model__discriminator__noise": 0.1,
+            "model__discriminator__dropout": 0.2,
+        },
+    ),
+    "unrolled": ("unrolled-gan-ring", {"model__unroll": 2}),
     "wgan-gp": (
         "wgan-gp",
         {"data__size": 8, "data__spec": "digits", "model__play__discriminator": 2},
@@ -38,6 +49,8 @@ PARADIGMS = {
     "flow": ("realnvp", {}),
     "energy": ("rbm", {}),
 }
+UNKILLED = ("adversarial-tricks", "layers-that-draw-and-couple", "unrolled")
+"""Tricks that are resumed too, but not shot at: that takes seconds for each."""
 
 
 def config_of(paradigm, **more):
@@ -140,7 +153,7 @@ def test_going_back_to_an_earlier_step_gives_the_same_run(tmp_path):
     assert_equal_runs(tmp_path / "a", tmp_path / "b")
 
 
-@pytest.mark.parametrize("paradigm", [p for p in PARADIGMS if p != "adversarial-tricks"])
+@pytest.mark.parametrize("paradigm", [p for p in PARADIGMS if p not in UNKILLED])
 def test_kill_9_three_times_and_resume(paradigm, tmp_path):
     """SIGKILL at three moments, the first before any checkpoint but that of step 0: nothing differs."""
     config = config_of(paradigm, train__steps=240, train__checkpoint_every=60)

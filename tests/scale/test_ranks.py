@@ -27,6 +27,17 @@ PARADIGMS = {
         "quickstart",
         {"model__history": 24, "model__play": {"kind": "adaptive", "discriminator": 1.3}},
     ),
+    "layers-that-draw-and-couple": (
+        "quickstart",
+        {
+            "model__generator__norm": "virtual",
+            "model__discriminator__norm": "spectral",
+            "model__discriminator__minibatch_kernels": 4,
+            "model__discriminator__noise": 0.1,
+            "model__discriminator__dropout": 0.2,
+        },
+    ),
+    "unrolled": ("unrolled-gan", {"data__spec": "digits", "model__unroll": 2}),
     "wasserstein-penalty": ("wgan-gp", {"data__size": 8, "data__spec": "digits"}),
     "latent": ("vae", {}),
     "autoencoder": ("denoising-ae", {}),
