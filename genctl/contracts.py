@@ -12,13 +12,14 @@ log-likelihoods are in nats for one example.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from genctl.randomness import RandomStream
 from genctl.registry import Part
-from genctl.types import Batch, Batches, Likelihood
+from genctl.types import Batch, Batches, Discrimination, Likelihood, NextStep
 
 LossResult = Tensor | tuple[Tensor, dict[str, Tensor]]
 LossFn = Callable[..., LossResult]
@@ -54,8 +55,17 @@ class Update(Protocol):
     ) -> dict[str, Tensor]:
         """All gradients at the same weights, then all steps (simultaneous gradient descent)."""
 
+    def at_once(self) -> AbstractContextManager[None]:
+        """Inside, updates only take their gradients; on leaving, all steps are made in turn.
+
+        ``together`` for whoever holds the moves but not the losses.
+        """
+
     def count(self, player: str) -> int:
         """How many updates the player has had."""
+
+    def next_step(self, player: str) -> NextStep:
+        """What the player's optimiser is about to do; nothing is changed by asking."""
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over ranks, on the device."""
@@ -74,11 +84,13 @@ class GenerativeModel(nn.Module):
         players: which sub-modules each player trains. Players may overlap.
         averaged: sub-modules that get an averaged (EMA) copy, used for sampling by default.
         gauges: metric keys logged as their last value instead of the window's mean.
+        conditional: ``sample`` takes ``(n,)`` labels as its condition.
     """
 
     players: Mapping[str, Sequence[str]]
     averaged: Sequence[str] = ()
     gauges: Sequence[str] = ()
+    conditional: bool = False
 
     def initialise(self, batches: Batches, rng: RandomStream) -> None:
         """Data-dependent start, once, before optimisers and averages; batches are not counted."""
@@ -86,6 +98,10 @@ class GenerativeModel(nn.Module):
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
         """One step of the paper's algorithm. Returns metrics beyond those the updates recorded."""
         raise TypeError(f"{type(self).__name__} does not define training_step")
+
+    def warnings(self, examples: int) -> Sequence[str]:
+        """What a user should hear before this model is trained on so many examples."""
+        return ()
 
     def after_update(self, player: str) -> None:
         """Called after each optimiser step of ``player``: clip weights, project latents."""
@@ -160,6 +176,22 @@ class Classifies(Protocol):
 
 
 @runtime_checkable
+class Clusters(Protocol):
+    """Groups examples by what it found without labels."""
+
+    def cluster(self, x: Tensor) -> Tensor:
+        """``(N, *shape)`` → ``(N, clusters)`` logits."""
+
+
+@runtime_checkable
+class SweepsCodes(Protocol):
+    """Has codes, each of which is to change one thing about an example."""
+
+    def sweep_codes(self, rows: int, steps: int, rng: RandomStream) -> Tensor:
+        """``(codes, rows, steps, latent)`` for ``decode``: one code varied along the steps."""
+
+
+@runtime_checkable
 class HasFeatures(Protocol):
     """Offers a representation for measures."""
 
@@ -184,6 +216,8 @@ CAPABILITIES: dict[str, type] = {
     "complete": Completes,
     "translate": Translates,
     "classify": Classifies,
+    "cluster": Clusters,
+    "sweep_codes": SweepsCodes,
     "features": HasFeatures,
     "discriminator_features": HasDiscriminatorFeatures,
 }
@@ -207,7 +241,8 @@ class AdversarialObjective(Protocol):
     """What discriminator and generator minimise, per example, from logits or critic values.
 
     Attributes:
-        output: what the score means: ``logit`` of being real, ``critic`` value, or ``energy``.
+        output: what the score means: ``logit`` of being real; ``critic``, whose differences are a
+            distance; ``energy`` ≥ 0, low on data; or a ``value`` that is high on data.
     """
 
     output: str
@@ -251,8 +286,27 @@ class Penalty(Protocol):
     def check(self, network: nn.Module) -> None:
         """Refuse a discriminator for which the penalty is not defined, with a ConfigError."""
 
-    def __call__(self, slope: Slope, real: Tensor, fake: Tensor, rng: RandomStream) -> Tensor:
+    def __call__(self, slope: Slope, real: Tensor, fake: Tensor, update: Update) -> Tensor:
         """Real and generated examples, both ``(N, *shape)`` → ``(N,)``, unweighted."""
+
+
+class GeneratorTerm(Protocol):
+    """What the generator's loss gets on top of the objective, from the discriminator's output.
+
+    Attributes:
+        name: logged unweighted as ``term/<name>``.
+        weight: its factor in the loss.
+        compares: it wants to see the discriminator's output on real examples too.
+        replaces: it takes the place of the generator's objective.
+    """
+
+    name: str
+    weight: float
+    compares: bool
+    replaces: bool
+
+    def __call__(self, fake: Discrimination, real: Discrimination | None) -> Tensor:
+        """Unweighted, a scalar."""
 
 
 class Constraint(Protocol):
@@ -295,5 +349,6 @@ ClassifierPart = Annotated[Callable[[tuple[int, ...], int], nn.Module], Part("cl
 
 ObjectivePart = Annotated[Callable[[], AdversarialObjective], Part("objective")]
 PenaltyPart = Annotated[Callable[[], Penalty], Part("penalty")]
+TermPart = Annotated[Callable[[], GeneratorTerm], Part("term")]
 ConstraintPart = Annotated[Callable[[], Constraint], Part("constraint")]
 PriorPart = Annotated[Callable[[int], Prior], Part("prior")]

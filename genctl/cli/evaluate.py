@@ -24,9 +24,16 @@ def evaluate(
     ] = (False),
     inception_score: Annotated[bool, typer.Option("--is", help="Inception score.")] = False,
     kid: Annotated[bool, typer.Option("--kid", help="Kernel distance, unbiased.")] = False,
+    modes: Annotated[bool, typer.Option("--modes", help="Modes of a toy it covers.")] = False,
     nll: Annotated[bool, typer.Option("--nll", help="Likelihood of held-out data.")] = False,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="A classifier run's accuracy on held-out data.")
+    ] = False,
+    agreement: Annotated[
+        bool, typer.Option("--agreement", help="A conditional run's samples show their labels.")
+    ] = False,
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="Agreement of a run's own clusters with labels.")
     ] = False,
     features: Annotated[
         str | None,
@@ -79,7 +86,16 @@ def evaluate(
     json_output: options.Json = False,
 ) -> int:
     """Measure samples, by themselves and against real data. No flag: everything that applies."""
-    flags = {"fid": fid, "is": inception_score, "kid": kid, "nll": nll, "accuracy": accuracy}
+    flags = {
+        "fid": fid,
+        "is": inception_score,
+        "kid": kid,
+        "modes": modes,
+        "nll": nll,
+        "accuracy": accuracy,
+        "agreement": agreement,
+        "clusters": clusters,
+    }
 
     from genctl.report.evaluate import evaluate as measure
 
@@ -131,6 +147,13 @@ def as_text(result: dict[str, Any]) -> str:
 def _entry(entry: dict[str, Any]) -> str:
     if "reason" in entry:
         return f"none: {entry['reason']}"
+    if "covered" in entry:
+        kl = "none" if entry["kl"] is None else f"{entry['kl']:.3g} nats"
+        return (
+            f"{entry['covered']} of {entry['total']} covered, "
+            f"{entry['high_quality']:.1%} of high quality, "
+            f"{entry['least_share']:.1%} in the poorest mode, KL {kl}"
+        )
     if "mean" in entry:
         return f"{entry['mean']:.6g} ± {entry['std']:.3g}"
     if "nats" in entry:

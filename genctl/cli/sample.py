@@ -43,12 +43,10 @@ def sample(
             lambda: open_run(run, device, raw_weights=raw_weights, precision_name=precision)
         )
         opened.require("sample")
-        if class_ is not None:
-            reason = f"{opened.path} is not conditional"
-            raise UsageError("--class", reason, "leave it out, or train a cgan preset")
+        condition = None if class_ is None else _labels(opened, class_, n)
         place = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
         distributed.on_main(lambda: _check_out(place, opened.spec.kind == "image"))
-        drawn = opened.sample(n, seed=seed, batch_size=batch_size)
+        drawn = opened.sample(n, seed=seed, condition=condition, batch_size=batch_size)
         distributed.on_main(lambda: _write(opened, drawn, place))
     payload = {
         "run": str(opened.path),
@@ -57,6 +55,7 @@ def sample(
         "n": n,
         "seed": seed,
         "weights": opened.weights,
+        **({} if class_ is None else {"class": class_}),
     }
     emit(
         payload,
@@ -64,6 +63,20 @@ def sample(
         f"{place}: {n} samples of step {opened.step}, {opened.weights} weights",
     )
     return 0
+
+
+def _labels(opened: Run, name: str, n: int) -> Tensor:
+    """The class asked for, ``n`` times."""
+    import torch
+
+    if not opened.model.conditional:
+        reason = f"{opened.path} is not conditional"
+        raise UsageError("--class", reason, "leave it out, or train a cgan preset")
+    names = opened.spec.class_names or tuple(str(i) for i in range(opened.spec.classes))
+    if name not in names:
+        shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        raise UsageError(f"--class {name}", "the run knows no such class", f"one of {shown}")
+    return torch.full((n,), names.index(name))
 
 
 def _check_out(out: Path, images: bool) -> None:

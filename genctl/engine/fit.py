@@ -79,6 +79,8 @@ def fit(
         training = distributed.together(lambda: build(config, dataset, where))
         for text in training.loader.notes:
             report.note(text)
+        for text in training.model.warnings(len(dataset)):
+            report.note(f"warning: {text}")
         compiled, why = decide(config.train.compile, where, config.train.steps)
         names = compile_networks(training.model) if compiled else []
         report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")

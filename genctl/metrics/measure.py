@@ -17,9 +17,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Need = Literal["generated", "real", "classes", "likelihood", "labels"]
+Need = Literal["generated", "real", "classes", "asked", "likelihood", "labels", "clusters", "mixture"]
 """What a measure asks for: features of generated images, features of real ones, class
-probabilities of generated images, log-likelihoods and labels (predicted, true) of held-out data."""
+probabilities of generated images, the labels that were asked of them; of held-out data log-likelihoods, labels (predicted, true) and
+clusters (found, true label); the modes of a toy."""
 
 Array = NDArray[Any]
 
@@ -80,8 +81,12 @@ class Evidence:
 
     generated: Features | None = None
     real: Features | None = None
+    asked: Array | None = None
+    mixture: tuple[Array, float] | None = None
+    """Centres ``(K, D)`` and standard deviation of the toy on the real side."""
     likelihood: LogLikelihoods | None = None
     predictions: Predictions | None = None
+    clusters: Predictions | None = None
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """What a measure adds to the protocol: the settings it really used."""

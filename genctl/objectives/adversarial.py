@@ -11,8 +11,9 @@ from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
+from genctl.errors import ConfigError
 from genctl.registry import register
 
 Target = Annotated[float, Field(gt=0.5, le=1)]
@@ -62,6 +63,112 @@ class Minimax(_Classification):
     def generator(self, score: Tensor) -> Tensor:
         """log(1−σ(D(G(z))))."""
         return -softplus(score)
+
+
+@register("objective", "maximum-likelihood")
+class MaximumLikelihood(_Classification):
+    """The generator follows the gradient of KL(p_data ‖ p_g) (arXiv:1412.6515, section 4).
+
+    With the best discriminator exp(D(x)) = p_data(x) / p_g(x), so that the descent of
+    −E exp(D(G(z))), D held fixed, is that of the likelihood. At the equilibrium its value is −1.
+    """
+
+    def generator(self, score: Tensor) -> Tensor:
+        """−exp(D(G(z))): nearly all of its gradient comes from the best samples."""
+        return -score.exp()
+
+
+@register("objective", "least-squares")
+class LeastSquares:
+    """Regression to targets (LSGAN, Mao et al. 2017, arXiv:1611.04076, eq. 2), without its ½.
+
+    With (a, b, c) = (−1, 1, 0) the generator descends Pearson's χ² of p_data + p_g from 2 p_g; with
+    (0, 1, 1) the discriminator's loss is ½ at the equilibrium.
+
+    Args:
+        fake_target: a, the discriminator's target for generated examples.
+        real_target: b, its target for real ones.
+        generator_target: c, what the generator wants its examples to score.
+    """
+
+    output = "value"
+
+    def __init__(
+        self,
+        *,
+        fake_target: float = 0.0,
+        real_target: float = 1.0,
+        generator_target: float = 1.0,
+    ) -> None:
+        if fake_target == real_target:
+            raise ConfigError(
+                "model.objective",
+                [f"fake_target and real_target are both {real_target:g}: nothing to tell apart"],
+                "fake_target 0 and real_target 1",
+            )
+        self.a, self.b, self.c = fake_target, real_target, generator_target
+
+    def real(self, score: Tensor) -> Tensor:
+        """(D(x) − b)², ``(N,)`` → ``(N,)``."""
+        return (score - self.b).square()
+
+    def fake(self, score: Tensor) -> Tensor:
+        """(D(G(z)) − a)², ``(N,)`` → ``(N,)``."""
+        return (score - self.a).square()
+
+    def generator(self, score: Tensor) -> Tensor:
+        """(D(G(z)) − c)², ``(N,)`` → ``(N,)``."""
+        return (score - self.c).square()
+
+
+@register("objective", "hinge")
+class Hinge:
+    """Margins of a linear classifier (Lim & Ye 2017, arXiv:1705.02894; Miyato et al. 2018, eq. 16).
+
+    At the equilibrium the discriminator's loss is 2.
+    """
+
+    output = "value"
+
+    def real(self, score: Tensor) -> Tensor:
+        """max(0, 1 − D(x)), ``(N,)`` → ``(N,)``."""
+        return relu(1.0 - score)
+
+    def fake(self, score: Tensor) -> Tensor:
+        """max(0, 1 + D(G(z))), ``(N,)`` → ``(N,)``."""
+        return relu(1.0 + score)
+
+    def generator(self, score: Tensor) -> Tensor:
+        """−D(G(z)), ``(N,)`` → ``(N,)``."""
+        return -score
+
+
+@register("objective", "energy-margin")
+class EnergyMargin:
+    """Energies pushed up to a margin (EBGAN, Zhao et al. 2017, arXiv:1609.03126, eq. 1 and 2).
+
+    The score is an energy ≥ 0, low on data, such as a reconstruction error.
+
+    Args:
+        margin: m; generated examples of a higher energy are left alone.
+    """
+
+    output = "energy"
+
+    def __init__(self, *, margin: Annotated[float, Field(gt=0)] = 1.0) -> None:
+        self.margin = margin
+
+    def real(self, score: Tensor) -> Tensor:
+        """D(x), ``(N,)`` → ``(N,)``."""
+        return score
+
+    def fake(self, score: Tensor) -> Tensor:
+        """max(0, m − D(G(z))), ``(N,)`` → ``(N,)``."""
+        return relu(self.margin - score)
+
+    def generator(self, score: Tensor) -> Tensor:
+        """D(G(z)), ``(N,)`` → ``(N,)``."""
+        return score
 
 
 @register("objective", "wasserstein")

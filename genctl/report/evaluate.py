@@ -34,7 +34,15 @@ from genctl.metrics.measure import (
 )
 from genctl.registry import suggest
 from genctl.report import gates
-from genctl.report.gather import Gathered, Request, gather, obstacle, plan_of
+from genctl.report.gather import (
+    OF_HELD_OUT,
+    Gathered,
+    Request,
+    gather,
+    mixture_of,
+    obstacle,
+    plan_of,
+)
 from genctl.report.heldout import HeldOut
 from genctl.report.sides import ALL, DEFAULT_N, Examples, Sampled, Stored
 
@@ -205,7 +213,13 @@ def _collect(
             assert found.extractor is not None
             say(f"{found.extractor.name} features of {len(side)} {key} examples")
             setattr(evidence, key, _features(found.extractor, side, request.batch_size))
-    if needs & {"likelihood", "labels"}:
+    if "asked" in needs and isinstance(found.generated, Sampled):
+        asked = found.generated.asked
+        evidence.asked = None if asked is None else asked.numpy()
+    mixture = mixture_of(found)
+    if "mixture" in needs and mixture is not None:
+        evidence.mixture = mixture.modes.numpy(), mixture.unit
+    if needs & set(OF_HELD_OUT):
         assert found.run is not None
         assert request.real is not None
         held = HeldOut(
@@ -222,6 +236,8 @@ def _collect(
             evidence.likelihood = held.log_likelihoods()
         if "labels" in needs:
             evidence.predictions = held.predictions()
+        if "clusters" in needs:
+            evidence.clusters = held.clusters()
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
     return evidence
 
@@ -305,7 +321,7 @@ def _split(found: Gathered, evidence: Evidence) -> str | None:
     """The part of the real data that was used; the held-out part where only that was."""
     if evidence.real is not None and found.real is not None:
         return str(found.real.facts.get("split", "stored"))
-    held = evidence.likelihood or evidence.predictions
+    held = evidence.likelihood or evidence.predictions or evidence.clusters
     return None if held is None else held.split
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genctl.contracts import capabilities
+from genctl.data.toys import Mixture
 from genctl.engine.run import Run, open_run
 from genctl.engine.run_directory import split_address
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
@@ -22,8 +23,12 @@ CAPABILITY_OF: dict[Need, str] = {
     "classes": "sample",
     "likelihood": "log_likelihood",
     "labels": "classify",
+    "clusters": "cluster",
 }
 """What a run must be able to do for each need."""
+
+OF_HELD_OUT: tuple[Need, ...] = ("likelihood", "labels", "clusters")
+"""What is taken of held-out data by asking the run's own model."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,10 @@ def gather(request: Request) -> Gathered:
         _open_run(request, found)
     else:
         _open_examples(request, found)
-    if "real" in request.needs and found.generated is not None:
+    if request.needs & {"real", "mixture"} and found.generated is not None:
         _open_real(request, found)
+        if mixture_of(found) is None:
+            found.missing.setdefault("mixture", _no_mixture(request.real))
     if request.needs & {"generated", "real", "classes"} and found.generated is not None:
         _open_extractor(request, found)
     return found
@@ -113,6 +120,12 @@ def obstacle(measure: Measure, found: Gathered) -> GenctlError | None:
     return next((found.missing[need] for need in measure.needs if need in found.missing), None)
 
 
+def mixture_of(found: Gathered) -> Mixture | None:
+    """The mixture of Gaussians that the real side is, or None."""
+    toy = found.real.dataset.toy if isinstance(found.real, Examples) else None
+    return toy if isinstance(toy, Mixture) else None
+
+
 def _open_run(request: Request, found: Gathered) -> None:
     run = open_run(
         request.generated,
@@ -125,15 +138,19 @@ def _open_run(request: Request, found: Gathered) -> None:
     for need, capability in CAPABILITY_OF.items():
         if capability not in able:
             found.missing[need] = _cannot(run, capability)
+    if not run.model.conditional:
+        found.missing["asked"] = CapabilityError(
+            str(run.path), "its model is not conditional", "train a cgan preset"
+        )
     if "sample" in able:
         found.generated = Sampled(run, request.n, request.seed)
     else:
         found.missing["real"] = found.missing["generated"]
     if request.real is None:
-        for need in ("likelihood", "labels"):
+        for need in OF_HELD_OUT:
             found.missing.setdefault(need, _no_real("held-out data"))
     elif sides.has_stored(request.real, alone=True):
-        for need in ("likelihood", "labels"):
+        for need in OF_HELD_OUT:
             found.missing.setdefault(need, DataError(request.real, "holds features only"))
 
 
@@ -149,7 +166,7 @@ def _open_examples(request: Request, found: Gathered) -> None:
     path, at = split_address(request.generated)
     if at is not None and at not in ("train", "test", "all"):
         raise DataError(str(path), "not a run: it has no config.yaml", "give a run directory")
-    for need in ("likelihood", "labels"):
+    for need in (*OF_HELD_OUT, "asked"):
         found.missing[need] = UsageError(
             request.generated, "is not a run, so there is no model to ask", "give a run directory"
         )
@@ -199,7 +216,7 @@ def _in_words(precision: str | None) -> str:
 
 def _open_real(request: Request, found: Gathered) -> None:
     if request.real is None:
-        found.missing["real"] = _no_real("real examples")
+        found.missing["real"] = found.missing["mixture"] = _no_real("real examples")
         return
     assert found.generated is not None
     stored_generated = isinstance(found.generated, Stored)
@@ -254,3 +271,9 @@ def _open_extractor(request: Request, found: Gathered) -> None:
 
 def _no_real(what: str) -> UsageError:
     return UsageError("REAL", f"not given, and {what} are needed", "genctl evaluate GENERATED REAL")
+
+
+def _no_mixture(real: str | None) -> UsageError:
+    return UsageError(
+        str(real), "has no modes to count: it is no mixture of Gaussians", "toy:ring or toy:grid"
+    )

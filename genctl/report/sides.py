@@ -41,13 +41,20 @@ class Stored:
 
 
 class Sampled:
-    """Samples of a run, quantised to bytes as if they had been saved as PNG."""
+    """Samples of a run, quantised to bytes as if they had been saved as PNG.
+
+    Attributes:
+        asked: ``(n,)`` labels that a conditional run is asked for, one class after the other.
+    """
 
     def __init__(self, run: Run, n: int, seed: int) -> None:
         run.require("sample")
         self.run, self.n, self.seed = run, n, seed
         self.name = str(run.path)
         self.shape = run.spec.shape
+        self.asked: Tensor | None = None
+        if run.model.conditional:
+            self.asked = torch.arange(n) % run.spec.classes
         self.facts: dict[str, Any] = {
             "kind": "run",
             "step": run.step,
@@ -65,7 +72,10 @@ class Sampled:
         """
         for first in range(0, self.n, size)[part]:
             count = min(size, self.n - first)
-            drawn = self.run.sample(count, self.seed, batch_size=size, first=first, shared=False)
+            labels = None if self.asked is None else self.asked[first : first + count]
+            drawn = self.run.sample(
+                count, self.seed, labels, batch_size=size, first=first, shared=False
+            )
             yield to_bytes(drawn) if self.run.spec.kind == "image" else drawn
 
 

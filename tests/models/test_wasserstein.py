@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -33,6 +34,11 @@ def training_of(config):
     training = build(config, dataset, torch.device("cpu"))
     begin(training, None)
     return training
+
+
+def moves(*stream):
+    """What a penalty is given of an update, on one rank."""
+    return SimpleNamespace(rng=RandomStream(0, *stream), mean=lambda value: value)
 
 
 def step(training, number, logging=False):
@@ -137,8 +143,8 @@ def test_the_penalty_runs_outside_autocast_unless_asked(precision, inside, monke
     seen = []
     original = adversarial.AdversarialModel._slope
 
-    def watched(self, x):
-        gradient = original(self, x)
+    def watched(self, x, y):
+        gradient = original(self, x, y)
         seen.append((torch.is_autocast_enabled("cpu"), x.dtype, gradient.dtype))
         return gradient
 
@@ -159,7 +165,7 @@ def test_in_bf16_only_the_penalty_of_a_network_in_fp32_is_exact(monkeypatch):
         model = training_of(config).model
         x, fake = torch.randn(2, 8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16, enabled=train == "bf16"):
-            found[train, own] = float(model._penalise(x, fake, RandomStream(0, "p")).detach())
+            found[train, own] = float(model._penalise(x, fake, None, moves("p")).detach())
     assert found["bf16", "fp32"] == found["fp32", "fp32"]
     assert found["bf16", "autocast"] != found["fp32", "fp32"]
     assert found["bf16", "autocast"] == pytest.approx(found["fp32", "fp32"], rel=0.05)
@@ -195,9 +201,8 @@ def best_critic(real, fake, kind, steps=200, lr=1e-2):
         loss = objective.real(network(real).score) + objective.fake(network(fake).score)
         loss = loss.mean()
         if model.penalty is not None:
-            loss = loss + model.penalty.weight * model._penalise(
-                real, fake, RandomStream(0, "line", i)
-            )
+            penalty = model._penalise(real, fake, None, moves("line", i))
+            loss = loss + model.penalty.weight * penalty
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

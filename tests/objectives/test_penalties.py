@@ -11,7 +11,7 @@ from torch import nn
 from genctl.errors import ConfigError
 from genctl.networks.layers.input_gradient import input_gradient
 from genctl.objectives.adversarial import Wasserstein
-from genctl.objectives.penalties import GradientPenalty, interpolate
+from genctl.objectives.penalties import DraganPenalty, GradientPenalty, interpolate
 from genctl.randomness import RandomStream
 
 SHAPES = [(1, 4, 4), (3, 4, 4), (5,)]
@@ -19,6 +19,16 @@ SHAPES = [(1, 4, 4), (3, 4, 4), (5,)]
 
 def rng(**place):
     return RandomStream(0, "penalty", **place)
+
+
+class Moves:
+    """What a penalty is given of an update, on one rank."""
+
+    def __init__(self):
+        self.rng = rng()
+
+    def mean(self, value):
+        return value
 
 
 def slope_of(score):
@@ -40,14 +50,15 @@ def test_wasserstein_values():
     assert game.output == "critic"
 
 
+@pytest.mark.parametrize("kind", [GradientPenalty, DraganPenalty])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("target", [1.0, 0.0])
-def test_of_a_linear_critic_it_is_the_closed_form(shape, target):
+def test_of_a_linear_critic_it_is_the_closed_form(shape, target, kind):
     """F(x) = ⟨w, x⟩ has the gradient w everywhere, and its norm is over all variables."""
     real, fake = pair(6, shape)
     w = torch.linspace(-1, 2, real[0].numel(), dtype=torch.float64).view(shape)
-    penalty = GradientPenalty(target=target)
-    found = penalty(slope_of(lambda x: (w * x).flatten(1).sum(1)), real, fake, rng())
+    penalty = kind(target=target)
+    found = penalty(slope_of(lambda x: (w * x).flatten(1).sum(1)), real, fake, Moves())
     expected = (float(w.square().sum()) ** 0.5 - target) ** 2
     assert found.tolist() == pytest.approx([expected] * 6, rel=1e-12)
 
@@ -58,7 +69,7 @@ def test_every_example_has_a_norm_of_its_own(shape):
     x = torch.ones(2, *shape, dtype=torch.float64) / real_size(shape) ** 0.5
     x = x * torch.tensor([3.0, 0.5], dtype=torch.float64).view(2, *[1] * len(shape))
     half_square = slope_of(lambda x: 0.5 * x.square().flatten(1).sum(1))
-    assert GradientPenalty()(half_square, x, x, rng()).tolist() == pytest.approx([4.0, 0.25])
+    assert GradientPenalty()(half_square, x, x, Moves()).tolist() == pytest.approx([4.0, 0.25])
 
 
 def real_size(shape):
@@ -79,6 +90,25 @@ def test_one_epsilon_for_each_example(shape):
     assert float(epsilon.var()) == pytest.approx(1 / 12, abs=0.005)
 
 
+def test_dragan_looks_around_real_examples_only():
+    """F(x) = ½‖x‖² shows where it looked: x̂ − x = α·½·std(X)·u, α of the example, u of the pixel."""
+    real = torch.randn(3000, 4, generator=torch.Generator().manual_seed(0)).double() * 3
+    seen = []
+
+    def slope(x):
+        seen.append(x)
+        return x
+
+    DraganPenalty()(slope, real, torch.full_like(real, torch.nan), Moves())
+    moved = (seen[0] - real) / (0.5 * real.std(correction=0))
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    # E[αu] = ¼; α is shared within an example: E[αu·αu'] = E[α²]·E[u]² = 1/12.
+    assert float(moved.mean()) == pytest.approx(0.25, abs=0.01)
+    assert float((moved[:, 0] * moved[:, 1]).mean()) == pytest.approx(1 / 12, abs=0.006)
+    assert float(moved.square().mean()) == pytest.approx(1 / 9, abs=0.006)
+
+
 def test_two_ranks_draw_the_epsilons_that_one_would():
     real, fake = pair(12, (3,))
     whole = interpolate(real, fake, rng())
@@ -93,7 +123,7 @@ def test_a_flat_critic_gives_a_finite_gradient():
     layer = nn.Linear(3, 1)
     nn.init.zeros_(layer.weight)
     real, fake = (x.float() for x in pair(4, (3,)))
-    loss = GradientPenalty()(slope_of(lambda x: layer(x).squeeze(1)), real, fake, rng()).mean()
+    loss = GradientPenalty()(slope_of(lambda x: layer(x).squeeze(1)), real, fake, Moves()).mean()
     (gradient,) = torch.autograd.grad(loss, layer.weight)
     assert float(loss.detach()) == 1.0
     assert torch.isfinite(gradient).all()
@@ -112,7 +142,7 @@ def test_the_weights_gradient_agrees_with_finite_differences(shape):
 
     def loss():
         slope = slope_of(lambda x: critic(x).squeeze(1))
-        return GradientPenalty(target=0.7)(slope, real, fake, rng()).mean()
+        return GradientPenalty(target=0.7)(slope, real, fake, Moves()).mean()
 
     weights = list(critic.parameters())[:-1]  # the last bias moves no slope
     gradients = torch.autograd.grad(loss(), weights)
@@ -132,7 +162,7 @@ def test_the_weights_gradient_agrees_with_finite_differences(shape):
 
 def test_low_precision_slopes_are_measured_in_float32():
     real, fake = (x.float() for x in pair(4, (1000,)))
-    found = GradientPenalty()(lambda x: torch.full_like(x, 0.1).bfloat16(), real, fake, rng())
+    found = GradientPenalty()(lambda x: torch.full_like(x, 0.1).bfloat16(), real, fake, Moves())
     norm = float(torch.tensor(0.1).bfloat16()) * 1000**0.5
     assert found.dtype == torch.float32
     assert found.tolist() == pytest.approx([(norm - 1) ** 2] * 4, rel=1e-5)

@@ -109,7 +109,7 @@ def test_both_loops_compute_the_same_simultaneous_step():
         moves.together(
             {
                 "discriminator": lambda b, m=m, u=moves: m.discriminator_loss(b, u),
-                "generator": lambda b, m=m, u=moves: m.generator_loss(len(b), u.rng),
+                "generator": lambda b, u=moves, m=m: m.generator_loss(update=u),
             },
             next(batches),
         )
@@ -156,7 +156,7 @@ def test_nothing_is_frozen_unless_asked():
             "discriminator", lambda b, m=model, u=update: m.discriminator_loss(b, u), next(loader)
         )
         update.optimisers["discriminator"].zero_grad()
-        update("generator", lambda m=model, u=update: m.generator_loss(8, u.rng))
+        update("generator", lambda m=model, u=update: m.generator_loss(update=u))
         wasted = [p.grad is not None for p in model.discriminator.parameters()]
         assert not any(wasted) if freeze else all(wasted)
 
