@@ -9,8 +9,8 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from genctl.batch_coupling import couples_examples
 from genctl.contracts import (
     Adapts,
     ConstraintPart,
@@ -20,23 +20,38 @@ from genctl.contracts import (
     ObjectivePart,
     PenaltyPart,
     PriorPart,
+    TermPart,
     Update,
 )
 from genctl.errors import ConfigError
+from genctl.models.augmentation import Kind, augment
+from genctl.models.historical_averaging import HistoricalAverage
 from genctl.models.history import HistoryPool
+from genctl.models.labels import Labels
+from genctl.models.unrolled import (
+    Judgement,
+    is_zero_sum,
+    refuse_what_does_not_unroll,
+    unrolled_loss,
+)
+from genctl.models.watching import per_example, watch
 from genctl.networks.layers.input_gradient import (
     input_gradient,
     piecewise_linear,
     transposed_chain,
 )
+from genctl.networks.layers.noise import drawing_layers
+from genctl.networks.layers.virtual_batch_norm import choose_references, first_examples
 from genctl.randomness import RandomStream
 from genctl.registry import Part, default, register
-from genctl.types import Batch, Batches, DataSpec
+from genctl.types import Batch, Batches, DataSpec, Discrimination
 
 PlayPart = Annotated[Callable[[], nn.Module], Part("play")]
 
 DIVERSITY_SAMPLE = 64
 """Examples of a batch that the diversity is measured on: pairs grow with the square."""
+FEW = 500
+"""Weights of a discriminator for each image of the set, beyond which it has few."""
 
 
 @register("model", "adversarial")
@@ -51,9 +66,14 @@ class AdversarialModel(GenerativeModel):
         objective: what the two minimise.
         prior: distribution of z.
         play: how many updates each player makes in a step.
+        conditional: both networks are given the label (Mirza & Osindero 2014, arXiv:1411.1784).
         history: size of the pool of past fakes that half of the discriminator's come from; 0: none.
         penalty: added to the discriminator's loss.
         constraint: on the discriminator's weights, after each of its updates.
+        terms: added to the generator's loss.
+        historical_averaging: weight of each player's distance from the mean of its own past.
+        augment: differentiable changes of all that the discriminator sees, for few images.
+        unroll: k, discriminator steps that the generator looks ahead (arXiv:1611.02163); 0: none.
 
     Raises:
         ConfigError: the parts do not go together.
@@ -75,43 +95,67 @@ class AdversarialModel(GenerativeModel):
         objective: ObjectivePart = default("objective", "non-saturating"),
         prior: PriorPart = default("prior", "gaussian"),
         play: PlayPart = default("play", "fixed"),
+        conditional: bool = False,
         history: Annotated[int, Field(ge=0)] = 0,
         penalty: PenaltyPart | None = None,
         constraint: ConstraintPart | None = None,
+        terms: Sequence[TermPart] = (),
+        historical_averaging: Annotated[float, Field(ge=0)] = 0.0,
+        augment: tuple[Kind, ...] = (),
+        unroll: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         super().__init__()
-        if penalty is not None and constraint is not None:
-            raise ConfigError(
-                "model.constraint",
-                ["clipped weights cannot reach the slope that model.penalty asks for"],
-                "--set model.constraint=null, or --set model.penalty=null",
-            )
-        self.spec = spec
+        self.spec, self.conditional = spec, conditional
+        self.labels = Labels(spec) if conditional else None
         self.penalty = None if penalty is None else penalty()
         self.constraint = None if constraint is None else constraint()
-        self.generator = generator(latent_dim, spec.shape)
-        self.discriminator = discriminator(spec.shape)
+        self.terms = [term() for term in terms]
+        self.augment = augment
+        _refuse_what_does_not_go_together(self, history)
+        if unroll:
+            refuse_what_does_not_unroll(constraint is not None, bool(terms))
+        seen = self.labels.seen if self.labels else spec.shape
+        given = self.labels.given if self.labels else 0
+        self.generator = generator(latent_dim + given, spec.shape)
+        self.discriminator = discriminator(seen)
+        self.objective = objective()
+        self.unroll, self.zero_sum = unroll, is_zero_sum(self.objective)
+        _refuse_other_scores(self.discriminator, self.objective.output)
         if self.penalty is not None:
             self.penalty.check(self.discriminator)
-        self.apart = any(isinstance(m, _BatchNorm) for m in self.discriminator.modules())
-        self.objective = objective()
+        coupled = couples_examples(self.discriminator)
+        self.apart = coupled or bool(drawing_layers(self.discriminator))
         self.prior = prior(latent_dim)
         self.play = play()
         self.history = HistoryPool(spec.shape, history) if history else None
+        self.past = None
+        if historical_averaging:
+            self.past = HistoricalAverage(self, self.players, historical_averaging)
         self.gauges = getattr(self.objective, "gauges", ())
+
+    def initialise(self, batches: Batches, rng: RandomStream) -> None:
+        """Choose what virtual batch norm refers to: latents, and real examples."""
+        seen = (self._with_labels(batch.x, batch.y) for batch in batches)
+        choose_references(self.generator, lambda n: self.sample_latent(n, rng))
+        choose_references(self.discriminator, lambda n: first_examples(seen, n))
 
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
         """Some discriminator updates on fresh batches, then some generator updates."""
         seen: dict[str, Tensor] = {}
+        last: Batch | None = None
 
         def move_discriminator() -> Tensor:
+            nonlocal last
+            last = next(batches)
             loss_fn = functools.partial(self.discriminator_loss, update=update)
-            seen.update(update("discriminator", loss_fn, next(batches)))
+            seen.update(update("discriminator", loss_fn, last))
             return seen["loss/discriminator"]
 
         def move_generator() -> Tensor:
-            loss_fn = functools.partial(self.generator_loss, update.batch_size, update.rng)
-            seen.update(update("generator", loss_fn))
+            compared = any(term.compares for term in self.terms)
+            batch = next(batches) if compared else last if self.unroll else None
+            ahead = self.unrolled_loss if self.unroll else self.generator_loss
+            seen.update(update("generator", functools.partial(ahead, update=update), batch))
             return seen["loss/generator"]
 
         self.play(move_discriminator, move_generator, update)
@@ -120,92 +164,213 @@ class AdversarialModel(GenerativeModel):
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
         """E real(D(x)) + E fake(D(G(z))) + λ E penalty."""
         with torch.no_grad():
-            fake = self.generator(self.prior.sample(len(batch), update.rng))
+            fake = self._generate(self.prior.sample(len(batch), update.rng), batch.y)
         shown = fake if self.history is None else self.history.exchange(fake, update)
-        real_score, fake_score = self._scores(batch.x, shown)
-        loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
-        metrics = self._watch(real_score.detach(), fake_score.detach())
-        if self.penalty is not None:
-            penalty = self._penalise(batch.x, shown, update.rng)
-            loss = loss + self.penalty.weight * penalty
-            metrics[f"penalty/{self.penalty.name}"] = penalty
+        real, shown = self._shown(batch.x, update), self._shown(shown, update)
+        found = self._judge(real, shown, batch.y, update)
+        metrics = found.metrics | watch(
+            self.objective.output, found.real.detach(), found.fake.detach()
+        )
         if update.logging:
             metrics["diversity"] = diversity(fake.float(), batch.x)
-        return loss, metrics
+        return found.loss, metrics
 
-    def generator_loss(self, n: int, rng: RandomStream) -> tuple[Tensor, dict[str, Tensor]]:
-        """E generator(D(G(z))) on fresh latents."""
-        score = _per_example(self.discriminator(self.generator(self.prior.sample(n, rng))).score)
-        return self.objective.generator(score).mean(), {"score/generator": score.detach().mean()}
+    def _judge(self, real: Tensor, fake: Tensor, y: Tensor | None, update: Update) -> Judgement:
+        real_score, fake_score = self._scores(real, fake, y)
+        loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
+        metrics = {}
+        if self.penalty is not None:
+            penalty = self._penalise(real, fake, y, update)
+            loss = loss + self.penalty.weight * penalty
+            metrics[f"penalty/{self.penalty.name}"] = penalty
+        return Judgement(self._with_past("discriminator", loss), real_score, fake_score, metrics)
 
-    def _scores(self, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
-        """``(N,)`` each. Batch norm must see real and generated examples apart; else one pass."""
-        if not self.apart:
-            both = _per_example(self.discriminator(torch.cat([real, fake.to(real.dtype)])).score)
-            return both[: len(real)], both[len(real) :]
-        real_score = _per_example(self.discriminator(real).score)
-        return real_score, _per_example(self.discriminator(fake).score)
+    def generator_loss(
+        self, batch: Batch | None = None, *, update: Update
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """E generator(D(G(z))) on fresh latents, and the terms, some of which compare with data."""
+        n = update.batch_size
+        z = self.prior.sample(n, update.rng)
+        y = None if self.labels is None else self.labels.draw(n, update.rng)
+        fake = self._discriminate(self._shown(self._generate(z, y), update), y)
+        score = per_example(fake.score)
+        metrics = {"score/generator": score.detach().mean()}
+        loss = self.objective.generator(score).mean()
+        if any(term.replaces for term in self.terms):
+            loss = torch.zeros_like(loss)
+        real = None
+        if batch is not None:
+            with torch.no_grad():
+                real = self._discriminate(self._shown(batch.x, update), batch.y)
+        for term in self.terms:
+            value = term(fake, real)
+            loss = loss + term.weight * value
+            metrics[f"term/{term.name}"] = value
+        return self._with_past("generator", loss), metrics
+
+    def unrolled_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
+        """f(G, D after k more steps) on the batch of the discriminator's update; in float32."""
+        fake = self._generate(self.prior.sample(len(batch), update.rng), batch.y)
+        with torch.autocast(fake.device.type, enabled=False):
+            real, fake = self._shown(batch.x, update), self._shown(fake.to(batch.x.dtype), update)
+            judge = functools.partial(self._judge, real, fake, batch.y, update)
+            coming = update.next_step("discriminator")
+            loss, metrics = unrolled_loss(
+                self, self.objective, judge, coming, self.unroll, self.zero_sum
+            )
+        return self._with_past("generator", loss), metrics
+
+    # --- the networks, with what they are given ---------------------------------------------------
+    def _generate(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        given = z if self.labels is None else self.labels.beside_latent(z, y)
+        out: Tensor = self.generator(given)
+        return out
+
+    def _discriminate(self, x: Tensor, y: Tensor | None = None) -> Discrimination:
+        # What is compiled could not be differentiated twice.
+        network = self.discriminator.forward if self.unroll else self.discriminator
+        out: Discrimination = network(self._with_labels(x, y))
+        return out
+
+    def _with_labels(self, x: Tensor, y: Tensor | None) -> Tensor:
+        return x if self.labels is None else self.labels.beside_example(x, y)
+
+    def _shown(self, x: Tensor, update: Update) -> Tensor:
+        return augment(x, self.augment, update.rng) if self.augment else x
+
+    def _scores(self, real: Tensor, fake: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor]:
+        """``(N,)`` each, in one pass where no layer couples examples or draws for rows."""
+        if self.apart:
+            real_score = per_example(self._discriminate(real, y).score)
+            return real_score, per_example(self._discriminate(fake, y).score)
+        x = torch.cat([real, fake.to(real.dtype)])
+        both = per_example(self._discriminate(x, None if y is None else torch.cat([y, y])).score)
+        return both[: len(real)], both[len(real) :]
+
+    def _with_past(self, player: str, loss: Tensor) -> Tensor:
+        return loss if self.past is None else loss + self.past.distance(self, player)
 
     def after_update(self, player: str) -> None:
-        """Put the discriminator's weights back where they are allowed to be."""
+        """Put the discriminator's weights back where they may be; take them into the past."""
         if self.constraint is not None and player == "discriminator":
             self.constraint(self.discriminator)
+        if self.past is not None:
+            self.past.record(self, player)
 
-    def _penalise(self, real: Tensor, fake: Tensor, rng: RandomStream) -> Tensor:
+    def _penalise(self, real: Tensor, fake: Tensor, y: Tensor | None, update: Update) -> Tensor:
         """Mean of the penalty, unweighted; outside autocast unless it says otherwise."""
         assert self.penalty is not None
+        slope = functools.partial(self._slope, y=y)
         kind = real.device.type
         enabled = self.penalty.precision == "autocast" and torch.is_autocast_enabled(kind)
         with torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=enabled):
-            return self.penalty(self._slope, real, fake.to(real.dtype), rng).mean()
+            return self.penalty(slope, real, fake.to(real.dtype), update).mean()
 
-    def _slope(self, x: Tensor) -> Tensor:
+    def _slope(self, x: Tensor, y: Tensor | None) -> Tensor:
         """∇ of each example's score, ``(N, *shape)``, by the cheapest exact way."""
         layers = piecewise_linear(self.discriminator)
         if layers is not None:
-            return transposed_chain(layers, x)
+            return transposed_chain(layers, self._with_labels(x, y))[:, : x.shape[1]]
+
         # ``forward`` passes by a compiled call, which could not be differentiated twice.
-        return input_gradient(lambda x: _per_example(self.discriminator.forward(x).score), x)
+        def score(x: Tensor) -> Tensor:
+            return per_example(self.discriminator.forward(self._with_labels(x, y)).score)
+
+        return input_gradient(score, x)
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:
-        """``(n, *shape)`` from the prior through the generator."""
-        return self.decode(self.sample_latent(n, rng))
+        """``(n, *shape)`` from the prior through the generator, of the labels asked for."""
+        z = self.prior.sample(n, rng)
+        if self.labels is not None and condition is None:
+            condition = self.labels.draw(n, rng)
+        return self._picture(self._generate(z, condition))
 
     def sample_latent(self, n: int, rng: RandomStream) -> Tensor:
-        """``(n, latent_dim)``."""
-        return self.prior.sample(n, rng)
+        """``(n, latent_dim)``; with labels, which go through the classes, behind it."""
+        z = self.prior.sample(n, rng)
+        return z if self.labels is None else self.labels.beside_latent(z, self.labels.turn(n, rng))
 
     def decode(self, z: Tensor) -> Tensor:
-        """``(n, latent_dim)`` → ``(n, *shape)``; energies know no bound, so images are clamped."""
-        out: Tensor = self.generator(z)
+        """What ``sample_latent`` gives → ``(n, *shape)``."""
+        return self._picture(self.generator(z if self.labels is None else self.labels.upright(z)))
+
+    def _picture(self, out: Tensor) -> Tensor:
+        """Energies know no bound, so images are clamped."""
         return out.clamp(-1.0, 1.0) if self.spec.kind == "image" else out
 
     def discriminator_features(self, x: Tensor) -> Tensor:
-        """``(N, *shape)`` → ``(N, F)``."""
-        features: Tensor = self.discriminator(x).features
+        """``(N, *shape)`` → ``(N, F)``, of unknown labels."""
+        features = self._discriminate(x).features
+        assert features is not None
         return features
 
-    # --- metrics --------------------------------------------------------------------------------
-    def _watch(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """Mean σ(D) where D classifies, mean critic value or energy where it does not."""
-        if self.objective.output != "logit":
-            means = {"score/real": real.mean(), "score/fake": fake.mean()}
-            gap = {"wasserstein": means["score/real"] - means["score/fake"]}
-            return means | (gap if self.objective.output == "critic" else {})
-        hits = torch.cat([real > 0, fake < 0]).float()
-        return {
-            "score/real": real.sigmoid().mean(),
-            "score/fake": fake.sigmoid().mean(),
-            "accuracy/discriminator": hits.mean(),
-        }
+    def warnings(self, examples: int) -> Sequence[str]:
+        """A discriminator learns few pictures by heart."""
+        weights = sum(p.numel() for p in self.discriminator.parameters())
+        if self.spec.kind != "image" or self.augment or weights < FEW * examples:
+            return ()
+        return (
+            f"{examples:,} images are few for a discriminator of {weights:,} weights, which will "
+            'learn them by heart: --set model.augment="[colour, translation, cutout]", a smaller '
+            "model.discriminator.width, or --init from a run on similar images",
+        )
 
+    # --- metrics --------------------------------------------------------------------------------
     def _adapt(self, seen: dict[str, Tensor], update: Update) -> dict[str, Tensor]:
         """Let an objective with a state of its own (BEGAN's k) move it, equally on all ranks."""
         if not isinstance(self.objective, Adapts) or "score/generator" not in seen:
             return {}
         real, fake = update.mean(seen["score/real"]), update.mean(seen["score/generator"])
         return self.objective.adapt(real, fake)
+
+
+def _refuse_what_does_not_go_together(model: AdversarialModel, history: int) -> None:
+    """Raises: ConfigError: with what to leave out."""
+    if model.penalty is not None and model.constraint is not None:
+        raise ConfigError(
+            "model.constraint",
+            ["clipped weights cannot reach the slope that model.penalty asks for"],
+            "--set model.constraint=null, or --set model.penalty=null",
+        )
+    if model.labels is not None and history:
+        raise ConfigError(
+            "model.history",
+            ["past examples are kept without their labels, which model.conditional shows"],
+            "--set model.history=0",
+        )
+    if model.augment and model.spec.kind != "image":
+        raise ConfigError(
+            "model.augment", ["points are no pictures"], "--set model.augment=[]"
+        )
+    if sum(term.replaces for term in model.terms) > 1:
+        raise ConfigError(
+            "model.terms",
+            ["more than one of them takes the place of the generator's objective"],
+            "set alone: false on all but one",
+        )
+
+
+def _refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:
+    """Energies are distances ≥ 0, low on data; logits and values are high on data.
+
+    Raises:
+        ConfigError: the objective speaks of the other kind.
+    """
+    energies = getattr(discriminator, "output", "score") == "energy"
+    if energies == (wanted == "energy"):
+        return
+    if energies:
+        raise ConfigError(
+            "model.discriminator",
+            [f"its score is an energy, and model.objective wants a {wanted}"],
+            "an objective of energies: energy-margin or boundary-equilibrium",
+        )
+    raise ConfigError(
+        "model.discriminator",
+        ["model.objective wants an energy, such as a reconstruction error; its score has no zero"],
+        "--set model.discriminator.kind=autoencoder",
+    )
 
 
 def diversity(fake: Tensor, real: Tensor) -> Tensor:
@@ -220,8 +385,3 @@ def _spread(x: Tensor) -> Tensor:
     """Mean distance of two different rows; without the quick formula that misjudges equal rows."""
     distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
     return distances.sum() / (len(x) * (len(x) - 1))
-
-
-def _per_example(score: Tensor) -> Tensor:
-    """``(N, …)`` → ``(N,)``: patch scores are averaged over the patches of an example."""
-    return score.flatten(1).mean(1) if score.dim() > 1 else score
