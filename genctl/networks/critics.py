@@ -12,7 +12,7 @@ from genctl.networks.layers.activation import Activation, Slope, activation_laye
 from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings
 from genctl.networks.layers.noise import Share, Std, noise_layers
-from genctl.networks.layers.normalisation import norm_layers, normalise_weights
+from genctl.networks.layers.normalisation import Bound, norm_layers, normalise_weights
 from genctl.networks.layers.resampling import Down, Kernel, halved
 from genctl.registry import register
 from genctl.types import Discrimination
@@ -28,6 +28,7 @@ class ConvCritic(nn.Module):
         kernel: 4, or the paper's 5; one of 4 is 3 where the convolution has no stride.
         norm: of all layers but the first and the last, or of all weights; only such as do not
             couple the examples of a batch, see ``layers/normalisation.py``.
+        spectral_bound: the largest singular value of each weight under ``norm: spectral``.
         activation: of all layers but the last.
         slope: of the leaky ReLU below zero.
         down: how the resolution is halved, see ``layers/resampling.py``.
@@ -42,6 +43,7 @@ class ConvCritic(nn.Module):
         width: Annotated[int, Field(ge=1)] = 64,
         kernel: Kernel = 4,
         norm: Literal["none", "spectral", "weight", "layer", "instance"] = "none",
+        spectral_bound: Bound = 1.0,
         activation: Activation = "leaky-relu",
         slope: Slope = 0.2,
         down: Down = "strided",
@@ -67,7 +69,7 @@ class ConvCritic(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, a=slope if activation == "leaky-relu" else 0)
                 assert layer.bias is not None
                 nn.init.zeros_(layer.bias)
-        normalise_weights(self, norm)
+        normalise_weights(self, norm, spectral_bound)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

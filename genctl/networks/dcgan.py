@@ -20,6 +20,7 @@ from genctl.networks.layers.halving import halvings
 from genctl.networks.layers.minibatch_discrimination import ClosenessScore, KernelDim, Kernels
 from genctl.networks.layers.noise import Share, Std, noise_layers
 from genctl.networks.layers.normalisation import (
+    Bound,
     Norm,
     needs_bias,
     norm_layers,
@@ -113,6 +114,7 @@ class DCGANDiscriminator(nn.Module):
         kernel: 4, or the paper's 5; one of 4 is 3 where the convolution has no stride.
         norm: of all layers but the first and the last, or of all weights, see
             ``layers/normalisation.py``.
+        spectral_bound: the largest singular value of each weight under ``norm: spectral``.
         activation: of all layers but the last.
         slope: of the leaky ReLU below zero.
         down: how the resolution is halved, see ``layers/resampling.py``.
@@ -132,6 +134,7 @@ class DCGANDiscriminator(nn.Module):
         width: Width = 64,
         kernel: Kernel = 4,
         norm: Norm = "batch",
+        spectral_bound: Bound = 1.0,
         activation: Activation = "leaky-relu",
         slope: Slope = 0.2,
         down: Down = "strided",
@@ -163,7 +166,7 @@ class DCGANDiscriminator(nn.Module):
             flat = inputs * last[0] * last[1]
             self.closeness = ClosenessScore(flat, minibatch_kernels, minibatch_dim)
         _initialise(self)
-        normalise_weights(self, norm)
+        normalise_weights(self, norm, spectral_bound)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

@@ -13,6 +13,7 @@ from genctl.networks.layers.activation import Activation, Slope, activation_laye
 from genctl.networks.layers.minibatch_discrimination import ClosenessScore, KernelDim, Kernels
 from genctl.networks.layers.noise import Share, Std, noise_layers
 from genctl.networks.layers.normalisation import (
+    Bound,
     FlatNorm,
     needs_bias,
     norm_layers,
@@ -79,6 +80,7 @@ class MLPDiscriminator(nn.Module):
         width: units of a hidden layer.
         depth: hidden layers.
         norm: of the hidden layers, or of all weights, see ``layers/normalisation.py``.
+        spectral_bound: the largest singular value of each weight under ``norm: spectral``.
         activation: of the hidden layers.
         slope: of the leaky ReLU below zero.
         noise: standard deviation of Gaussian noise on the input and on every hidden layer.
@@ -97,6 +99,7 @@ class MLPDiscriminator(nn.Module):
         width: Size = 256,
         depth: Size = 2,
         norm: FlatNorm = "none",
+        spectral_bound: Bound = 1.0,
         activation: Activation = "leaky-relu",
         slope: Slope = 0.2,
         noise: Std = 0.0,
@@ -119,7 +122,7 @@ class MLPDiscriminator(nn.Module):
         self.closeness = None
         if minibatch_kernels:
             self.closeness = ClosenessScore(width, minibatch_kernels, minibatch_dim)
-        normalise_weights(self, norm)
+        normalise_weights(self, norm, spectral_bound)
 
     def forward(self, x: Tensor) -> Discrimination:
         """``(N, *shape)`` → logit ``(N,)`` and the last hidden layer ``(N, width)``."""

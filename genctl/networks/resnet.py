@@ -18,7 +18,13 @@ from genctl.networks.layers.activation import Activation, Slope, activation_laye
 from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings, halvings_to_eight
 from genctl.networks.layers.minibatch_discrimination import ClosenessScore, KernelDim, Kernels
-from genctl.networks.layers.normalisation import Norm, norm_layers, normalise_weights, sequence
+from genctl.networks.layers.normalisation import (
+    Bound,
+    Norm,
+    norm_layers,
+    normalise_weights,
+    sequence,
+)
 from genctl.registry import register
 from genctl.types import Discrimination
 
@@ -115,6 +121,7 @@ class ResNetDiscriminator(nn.Module):
         width: channels at every resolution.
         norm: of all weights, or in front of every activation but those of the first block, see
             ``layers/normalisation.py``.
+        spectral_bound: the largest singular value of each weight under ``norm: spectral``.
         activation: everywhere.
         slope: of the leaky ReLU below zero.
         pool: over the last positions, ``sum`` as in SN-GAN or ``mean`` as in WGAN-GP.
@@ -128,6 +135,7 @@ class ResNetDiscriminator(nn.Module):
         *,
         width: Width = 128,
         norm: Norm = "spectral",
+        spectral_bound: Bound = 1.0,
         activation: Activation = "relu",
         slope: Slope = 0.2,
         pool: Literal["sum", "mean"] = "sum",
@@ -165,7 +173,7 @@ class ResNetDiscriminator(nn.Module):
         if minibatch_kernels:
             self.closeness = ClosenessScore(width, minibatch_kernels, minibatch_dim)
         _initialise(self)
-        normalise_weights(self, norm)
+        normalise_weights(self, norm, spectral_bound)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
+from genctl import registry
 from genctl.engine.construction import begin, build
 from genctl.engine.fit import complete, open_data
+from genctl.models.constraints import WeightClip
 from genctl.networks.layers.noise import drawing_layers
 
 
@@ -69,3 +72,30 @@ def test_who_sees_real_and_generated_examples_apart(option, apart):
     for layer in drawing_layers(model):
         assert layer.stream is not None
         assert layer.stream.address[1:] == ("training", 1, "layers")
+
+
+def stable_rank_after(norm, clip=None, steps=100):
+    """‖W‖²_F / σ²_max of the middle layer, after telling two points apart from a cloud."""
+    torch.manual_seed(0)
+    network = registry.get("discriminator", "mlp").build((2,), width=32, norm=norm)
+    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3, betas=(0.0, 0.9))
+    for _ in range(steps):
+        real = torch.tensor([[2.0, 0.0], [0.0, 2.0]]).repeat(16, 1) + 0.02 * torch.randn(32, 2)
+        losses = 1 - network(real).score, 1 + network(torch.randn(32, 2)).score
+        optimiser.zero_grad()
+        sum(loss.relu().mean() for loss in losses).backward()
+        optimiser.step()
+        if clip is not None:
+            WeightClip(limit=clip)(network)
+    middle = [m for m in network.eval().modules() if isinstance(m, nn.Linear)][1]
+    singular = torch.linalg.svdvals(middle.weight.detach().double())
+    return float(singular.square().sum() / singular[0].square())
+
+
+def test_the_spectrum_is_flatter_under_spectral_norm_than_under_weight_norm_and_clipping():
+    """T11 (Miyato et al. 2018, section 3 and figure 3): more directions stay in use."""
+    spectral, weight = stable_rank_after("spectral"), stable_rank_after("weight")
+    clipped = stable_rank_after("none", clip=0.01)
+    assert clipped < 1.1  # nearly all weights at the two bounds
+    assert weight < 0.6 * spectral
+    assert clipped < 0.5 * weight

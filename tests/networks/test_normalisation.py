@@ -71,6 +71,19 @@ def test_one_power_iteration_a_training_forward_and_none_in_evaluation(make, sha
     assert all(torch.equal(kept[key], value) for key, value in layer.state_dict().items())
 
 
+@pytest.mark.parametrize("kind", ["mlp", "dcgan", "conv-critic", "resnet"])
+def test_another_bound_is_that_of_every_weight(kind):
+    torch.manual_seed(0)
+    keywords = {"width": 4, "norm": "spectral", "spectral_bound": 3.0}
+    network = registry.get("discriminator", kind).build((1, 16, 16), **keywords)
+    with torch.no_grad():
+        for _ in range(60):
+            network(torch.zeros(1, 1, 16, 16))
+    linear = [m for m in network.eval().modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    for layer in linear:
+        assert sigma_max(layer.weight) == pytest.approx(3.0, rel=5e-3)
+
+
 def test_the_gradient_of_a_spectrally_normalised_weight():
     """∂/∂W of ⟨A, W/σ⟩ is (A − ⟨A, W/σ⟩ uvᵀ)/σ (Miyato et al. 2018, eq. 12)."""
     torch.manual_seed(0)

@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
@@ -27,6 +28,8 @@ FlatNorm = Literal["none", "batch", "spectral", "weight", "virtual", "layer"]
 """Vectors have no positions to normalise an instance over."""
 
 OF_WEIGHTS = ("spectral", "weight")
+
+Bound = Annotated[float, Field(gt=0)]
 
 
 def norm_layers(norm: Norm, channels: int, positions: bool = True) -> list[nn.Module]:
@@ -64,30 +67,42 @@ def sequence(layers: Sequence[nn.Module], norm: Norm, shape: tuple[int, ...]) ->
     return BesideReference(*layers, shape=shape) if norm == "virtual" else nn.Sequential(*layers)
 
 
-def normalise_weights(network: nn.Module, norm: Norm) -> None:
-    """Reparametrise every linear layer, to be called when the weights have their first values."""
+def normalise_weights(network: nn.Module, norm: Norm, bound: float = 1.0) -> None:
+    """Reparametrise every linear layer, to be called when the weights have their first values.
+
+    Args:
+        network: whose layers.
+        norm: which; none if it is not one of the weights.
+        bound: the largest singular value under ``spectral``. With L layers the score's slope is at
+            most bound^L, for which 1 is little where data are near each other.
+    """
     if norm not in OF_WEIGHTS:
         return
     for layer in list(network.modules()):
         if isinstance(layer, nn.Linear | nn.Conv2d):
             if norm == "spectral":
-                parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+                spectral = SpectralNorm(layer.weight, bound)
+                parametrize.register_parametrization(layer, "weight", spectral)
             else:
                 parametrizations.weight_norm(layer)
 
 
 class SpectralNorm(parametrizations._SpectralNorm):
-    """W/σ̂(W), σ̂ = uᵀWv, outside autocast.
+    """bound · W/σ̂(W), σ̂ = uᵀWv, outside autocast.
 
     u and v are buffers that take one step of the power iteration at every forward pass in training
     and stay where they are in evaluation. A convolution's W is ``(outputs, inputs · kernel)``.
     """
 
+    def __init__(self, weight: Tensor, bound: float) -> None:
+        super().__init__(weight)
+        self.bound = bound
+
     def forward(self, weight: Tensor) -> Tensor:
         """The normalised weight, differentiable with u and v held fixed."""
         with torch.autocast(weight.device.type, enabled=False):
             out: Tensor = super().forward(weight)
-        return out
+        return out if self.bound == 1.0 else self.bound * out
 
 
 def refuse_noise_beside_reference(where: str, norm: Norm, noise: float, dropout: float) -> None:
