@@ -250,7 +250,7 @@ def mixture1d(*, modes: int = 2, spacing: float = 4.0, std: float = 0.5) -> Mixt
 
 
 def modes(
-    *, modes: int = 16, manifold: int = 2, dimensions: int = 512, std: float = 0.02
+    *, modes: int = 16, manifold: int = 2, dimensions: int = 512, std: float = 0.05
 ) -> Embedded:
     """Gaussians far apart on a manifold of few dimensions, for the mode-collapse laboratory.
 
