@@ -33,6 +33,9 @@ def interpolate(
         Path | None, typer.Option("--from", metavar="IMG", help="Walk from this picture …")
     ] = None,
     end: Annotated[Path | None, typer.Option("--to", metavar="IMG", help="… to this one.")] = None,
+    codes: Annotated[
+        bool, typer.Option("--codes", help="Vary each code of an InfoGAN, --rows rows for each.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="x.png: a walk in each row; x.gif, x.mp4: a frame a step."),
@@ -43,29 +46,36 @@ def interpolate(
     batch_size: options.BatchSize = None,
     json_output: options.Json = False,
 ) -> int:
-    """Walk between latents, or between two pictures."""
+    """Walk between latents, between two pictures, or along each code."""
     if (start is None) != (end is None):
         raise UsageError("--from and --to", "only one of them is given", "give both, or neither")
     if start is not None and rows not in (None, 1):
         raise UsageError(f"--rows {rows}", "--from and --to make one walk", "leave --rows out")
+    if codes and (start is not None or slerp is not None):
+        option = "--slerp/--lerp" if start is None else "--from and --to"
+        raise UsageError(option, "--codes moves one code and nothing else", "leave one of them out")
 
     from genctl.engine.run import open_run
-    from genctl.report.walks import check_out, read_ends, write_walk
+    from genctl.report.walks import check_out, read_ends, sweep_codes, write_walk
 
     if out is not None:
         check_out(out)
     opened = open_run(run, device, raw_weights=raw_weights, precision_name=precision)
-    out = out or opened.path / "samples" / f"walk-{seed}-step-{opened.step:08d}.png"
-    opened.require("interpolate")
-    ends = None if start is None or end is None else read_ends(opened, (start, end))
-    frames = opened.interpolate(
-        steps=steps,
-        rows=rows or ROWS,
-        seed=seed,
-        kind=None if slerp is None else ("slerp" if slerp else "lerp"),
-        ends=ends,
-        batch_size=batch_size,
-    )
+    name = "codes" if codes else "walk"
+    out = out or opened.path / "samples" / f"{name}-{seed}-step-{opened.step:08d}.png"
+    if codes:
+        frames = sweep_codes(opened, rows or ROWS, steps, seed, batch_size)
+    else:
+        opened.require("interpolate")
+        ends = None if start is None or end is None else read_ends(opened, (start, end))
+        frames = opened.interpolate(
+            steps=steps,
+            rows=rows or ROWS,
+            seed=seed,
+            kind=None if slerp is None else ("slerp" if slerp else "lerp"),
+            ends=ends,
+            batch_size=batch_size,
+        )
     write_walk(out, frames)
     payload = {
         "run": str(opened.path),

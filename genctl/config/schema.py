@@ -84,7 +84,7 @@ class EvaluateConfig(Section):
 
     every: Annotated[int | None, AfterValidator(_not_yet)] = None
     best: Annotated[str | None, AfterValidator(_not_yet)] = None
-    measures: list[Literal["fid", "is", "kid", "nll", "accuracy"]] = []
+    measures: list[Literal["fid", "is", "kid", "modes", "nll", "accuracy", "clusters"]] = []
     features: str = "pixels"  # inception, pixels, or a classifier's run
 
 

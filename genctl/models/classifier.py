@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from genctl.contracts import ClassifierPart, GenerativeModel, LossResult, Update
 from genctl.errors import DataError
+from genctl.models.labelled_examples import REMEDY, LabelledExamples
+from genctl.randomness import RandomStream
 from genctl.registry import default, register
 from genctl.types import Batch, Batches, DataSpec
-
-REMEDY = "give data with labels: a folder of class sub-folders, mnist:ROOT or digits"
 
 
 @register("model", "classifier")
@@ -21,6 +24,8 @@ class Classifier(GenerativeModel):
         spec: the data's facts; it must have at least two classes.
         network: gives features and logits.
         label_smoothing: share of the target spread evenly over the classes.
+        labels: learn from so many labelled examples only, spread evenly over the classes and
+            chosen by the run's seed; null: from all. What few labels are worth by themselves.
     """
 
     players = {"classifier": ("network",)}  # noqa: RUF012
@@ -32,13 +37,23 @@ class Classifier(GenerativeModel):
         *,
         network: ClassifierPart = default("classifier", "conv"),
         label_smoothing: float = 0.0,
+        labels: Annotated[int, Field(ge=2)] | None = None,
     ) -> None:
         super().__init__()
         if spec.classes < 2:
             found = "no labels" if spec.classes == 0 else "one class only"
             raise DataError("a classifier's data", f"has {found}, at least 2 are needed", REMEDY)
+        self.labelled = None if labels is None else LabelledExamples(spec, labels)
         self.network = network(spec.shape, spec.classes)
         self.label_smoothing = label_smoothing
+
+    def initialise(self, batches: Batches, rng: RandomStream) -> None:
+        """Choose the labelled examples, if only some are; let a network that starts from data."""
+        if self.labelled is not None:
+            self.labelled.choose(batches)
+        start = getattr(self.network, "initialise", None)
+        if start is not None:
+            start(next(batches).x if self.labelled is None else self.labelled.x, rng)
 
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
         """Minimise the cross-entropy of the labels."""
@@ -50,7 +65,10 @@ class Classifier(GenerativeModel):
             correct = (logits.argmax(1) == labels).sum() / known
             return self.cross_entropy(logits, labels).sum() / known, {"accuracy": correct.detach()}
 
-        update("classifier", classifier_loss, next(batches))
+        batch = next(batches)
+        if self.labelled is not None:
+            batch = Batch(*self.labelled.draw(len(batch), update.rng))
+        update("classifier", classifier_loss, batch)
         return {}
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Held-out examples, prepared as the run prepared its own, for likelihoods and accuracies."""
+"""Held-out examples, prepared as the run prepared its own: likelihoods, labels and clusters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from genctl.data.loader import evaluation_batches
 from genctl.engine import distributed
@@ -74,16 +75,23 @@ class HeldOut:
 
     def predictions(self) -> Predictions:
         """Predicted and true labels of every chosen example; −1 where there is no label."""
-        pairs, sizes = [], []
         classes = self.run.spec.class_names
         if classes and self.dataset.spec.class_names and self.dataset.spec.class_names != classes:
             self.warnings.append("accuracy: the data's class names are not the classifier's")
+        return self._most_probable(self.run.model.classify)  # type: ignore[arg-type]
+
+    def clusters(self) -> Predictions:
+        """The cluster that the model finds each chosen example in, and the true label."""
+        return self._most_probable(self.run.model.cluster)  # type: ignore[arg-type]
+
+    def _most_probable(self, logits_of: Callable[[Tensor], Tensor]) -> Predictions:
+        """By the largest logit; several processes take batches by turns."""
+        pairs, sizes = [], []
         with torch.inference_mode():
             for _, batch, mine in self._shared():
                 sizes.append(len(batch))
                 if mine:
-                    logits = self.run.model.classify(batch.x)  # type: ignore[operator]
-                    guess = logits.argmax(1).cpu()
+                    guess = logits_of(batch.x).argmax(1).cpu()
                     true = torch.full_like(guess, -1) if batch.y is None else batch.y.cpu()
                     pairs.append(torch.stack([guess, true], 1))
         found = distributed.in_turns(pairs, sizes, torch.empty(0, 2, dtype=torch.int64)).numpy()

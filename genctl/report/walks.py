@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from genctl.data.decode import BrokenImageError, decode
 from genctl.data.pictures import grid, require_video, scatter, tile_scale, write_frames, write_png
 from genctl.data.ranges import from_bytes, from_levels, to_bytes, to_levels
-from genctl.engine.run import Run
+from genctl.engine import precision
+from genctl.engine.run import SAMPLE_BATCH, Run
 from genctl.errors import DataError, UsageError
 from genctl.types import DataSpec
 
@@ -28,6 +30,34 @@ def read_ends(run: Run, between: tuple[Path, Path]) -> Tensor:
     """
     run.require("encode")
     return torch.stack([read_picture(path, run.spec) for path in between])
+
+
+@torch.no_grad()
+def sweep_codes(
+    run: Run, rows: int, steps: int, seed: int = 0, batch_size: int | None = None
+) -> Tensor:
+    """Vary each code of a run's model, all else fixed along a row.
+
+    Args:
+        run: its model has codes.
+        rows: for each code, with noise of their own.
+        steps: values of a code: the classes of a categorical one in turn, or an even way.
+        seed: of the noise.
+        batch_size: latents decoded at a time.
+
+    Returns:
+        ``(codes · rows, steps, *shape)`` on the CPU, images in [−1, 1].
+
+    Raises:
+        CapabilityError: the model has no codes.
+    """
+    run.require("sweep_codes")
+    model: Any = run.model
+    latents = model.sweep_codes(rows, steps, run.stream(seed, "sweep")).flatten(0, 1)
+    with precision.autocast(run.device, run.precision):
+        parts = latents.flatten(0, 1).split(batch_size or SAMPLE_BATCH)
+        frames = torch.cat([model.decode(part).float().cpu() for part in parts])
+    return frames.unflatten(0, latents.shape[:2])
 
 
 def write_walk(out: Path, frames: Tensor, milliseconds: int = 100) -> None:

@@ -44,12 +44,26 @@ PARADIGMS = {
         "wgan-gp",
         {"data__size": 8, "data__spec": "digits", "model__play__discriminator": 2},
     ),
+    "semi-supervised": ("semi-supervised-gan-mnist", {"model__labels": 20}),
+    "infogan": ("infogan", {}),
+    "laplacian-pyramid": ("lapgan", {"data__size": 8, "data__spec": "digits"}),
+    "reinforce": ("discrete-gan-reinforce", {"model__output__baseline": "moving-average"}),
+    "gumbel": ("discrete-gan-gumbel", {"model__output__anneal_steps": 8}),
     "latent": ("vae", {}),
     "autoregressive": ("pixelcnn", {}),
     "flow": ("realnvp", {}),
     "energy": ("rbm", {}),
 }
-UNKILLED = ("adversarial-tricks", "layers-that-draw-and-couple", "unrolled")
+UNKILLED = (
+    "adversarial-tricks",
+    "layers-that-draw-and-couple",
+    "unrolled",
+    "semi-supervised",
+    "infogan",
+    "laplacian-pyramid",
+    "reinforce",
+    "gumbel",
+)
 """Tricks that are resumed too, but not shot at: that takes seconds for each."""
 
 

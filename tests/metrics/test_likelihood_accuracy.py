@@ -57,7 +57,8 @@ def test_accuracy_counts_labelled_examples_only():
 
 
 def test_every_file_with_a_measure_is_in_the_table():
-    assert set(table()) == {"fid", "is", "kid", "nll", "accuracy"}
+    expected = {"fid", "is", "kid", "nll", "accuracy", "agreement", "clusters", "modes"}
+    assert set(table()) == expected
     for measure in table().values():
         assert measure.summary
         assert measure.needs

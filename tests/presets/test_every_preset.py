@@ -68,6 +68,12 @@ def test_preset_trains_two_steps_and_exercises_its_capabilities(name, tmp_path):
         assert torch.equal(filled * mask, batch.x * mask)
     if "classify" in able:
         assert run.model.classify(batch.x).shape == (4, run.spec.classes)
+    if "cluster" in able:
+        assert len(run.model.cluster(batch.x)) == 4
+    if "sweep_codes" in able:
+        swept = run.model.sweep_codes(2, 3, run.stream(0, "codes"))
+        assert swept.shape[1:3] == (2, 3)
+        assert run.model.decode(swept[-1, 0]).shape == (3, *shape)
     for name_, method in (("features", "features"), ("discriminator_features",) * 2):
         if name_ in able:
             assert getattr(run.model, method)(batch.x).shape[0] == 4
