@@ -120,7 +120,7 @@ class AdversarialModel(GenerativeModel):
         self.discriminator = discriminator(seen)
         self.objective = objective()
         self.unroll, self.zero_sum = unroll, is_zero_sum(self.objective)
-        _refuse_other_scores(self.discriminator, self.objective.output)
+        refuse_other_scores(self.discriminator, self.objective.output)
         if self.penalty is not None:
             self.penalty.check(self.discriminator)
         coupled = couples_examples(self.discriminator)
@@ -340,9 +340,7 @@ def _refuse_what_does_not_go_together(model: AdversarialModel, history: int) -> 
             "--set model.history=0",
         )
     if model.augment and model.spec.kind != "image":
-        raise ConfigError(
-            "model.augment", ["points are no pictures"], "--set model.augment=[]"
-        )
+        raise ConfigError("model.augment", ["points are no pictures"], "--set model.augment=[]")
     if sum(term.replaces for term in model.terms) > 1:
         raise ConfigError(
             "model.terms",
@@ -351,7 +349,7 @@ def _refuse_what_does_not_go_together(model: AdversarialModel, history: int) -> 
         )
 
 
-def _refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:
+def refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:
     """Energies are distances ≥ 0, low on data; logits and values are high on data.
 
     Raises:

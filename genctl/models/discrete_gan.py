@@ -21,7 +21,7 @@ from genctl.contracts import (
 )
 from genctl.data.ranges import from_levels, to_levels
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart, diversity
+from genctl.models.adversarial import PlayPart, diversity, refuse_other_scores
 from genctl.models.autoencoder import full_precision
 from genctl.models.discrete_outputs import OutputPart
 from genctl.models.watching import per_example, watch
@@ -66,8 +66,8 @@ class DiscreteGAN(GenerativeModel):
         *,
         latent_dim: Annotated[int, Field(ge=1)] = 64,
         output: OutputPart = default("discrete-output", "reinforce"),
-        generator: DecoderPart = default("decoder", "conv"),
-        discriminator: DiscriminatorPart = default("discriminator", "conv-critic"),
+        generator: DecoderPart = default("decoder", "mlp"),
+        discriminator: DiscriminatorPart = default("discriminator", "mlp"),
         objective: ObjectivePart = default("objective", "non-saturating"),
         prior: PriorPart = default("prior", "gaussian"),
         play: PlayPart = default("play", "fixed"),
@@ -83,6 +83,7 @@ class DiscreteGAN(GenerativeModel):
         self.output = output(spec.levels)
         self.generator = generator(latent_dim, (channels * self.output.given, height, breadth))
         self.discriminator = discriminator((channels * self.output.seen, height, breadth))
+        refuse_other_scores(self.discriminator, self.objective.output)
         self.prior = prior(latent_dim)
         self.play = play()
 

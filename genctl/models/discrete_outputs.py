@@ -121,8 +121,7 @@ class Reinforce(DiscreteOutput):
             shown = one_hot(torch.cat(draws), self.levels).to(numbers)
             cost = judge(shown).view_as(log_prob)
         b = self.baseline_of(cost)
-        spread = (cost - b).square().mean().sqrt()
-        metrics = {"reinforce/cost": cost.mean(), "reinforce/advantage": spread}
+        metrics = {"reinforce/cost": cost.mean(), "reinforce/advantage": (cost - b).abs().mean()}
         return score_function(log_prob, cost, b).mean(), metrics
 
     def baseline_of(self, cost: Tensor) -> Tensor:

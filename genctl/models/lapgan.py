@@ -21,7 +21,7 @@ from genctl.contracts import (
     Update,
 )
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart, diversity
+from genctl.models.adversarial import PlayPart, diversity, refuse_other_scores
 from genctl.models.labels import Labels
 from genctl.models.watching import per_example, watch
 from genctl.networks.layers.laplacian_pyramid import Size, gaussian_pyramid, upsample
@@ -65,7 +65,8 @@ class LaplacianPyramidGAN(GenerativeModel):
         play: how many updates each player makes in a step.
 
     Raises:
-        ConfigError: the sizes make no pyramid of the data's images, or labels are missing.
+        ConfigError: the sizes make no pyramid of the data's images, labels are missing, or the
+            parts do not go together.
     """
 
     def __init__(
@@ -98,6 +99,8 @@ class LaplacianPyramidGAN(GenerativeModel):
         self.generators.extend(refiner(channels + 1 + given, channels) for _ in finer)
         self.discriminators = nn.ModuleList([discriminator((channels + given, *coarsest))])
         self.discriminators.extend(judge((channels + given, *size)) for size in finer)
+        for network in self.discriminators:
+            refuse_other_scores(network, self.objective.output)
         self.latents = [latent_dim, *[height * breadth for height, breadth in finer]]
         self.prior = prior(sum(self.latents))
         self.play = play()

@@ -229,13 +229,14 @@ def test_the_embeddings_gradient_is_the_judges():
 COLOUR = DataSpec("image", (3, 8, 8), levels=2)
 
 
-def build(spec, **output):
+def build(spec, objective="non-saturating", **output):
     node = {
         "kind": "discrete-gan",
         "latent_dim": 3,
         "output": {"kind": "reinforce", **output},
         "generator": {"kind": "mlp", "width": 8},
         "discriminator": {"kind": "mlp", "width": 8},
+        "objective": objective,
     }
     resolved, problems = registry.resolve("model", node, "model")
     assert problems == []
@@ -286,6 +287,8 @@ def test_symbols_have_the_generators_probabilities():
 @pytest.mark.parametrize(
     ("spec", "output", "problem", "remedy"),
     [
+        (COLOUR, {"objective": "boundary-equilibrium"}, "have none", "non-saturating"),
+        (COLOUR, {"objective": "energy-margin"}, "an energy", "autoencoder"),
         (replace(COLOUR, levels=256), {}, "256 levels", "--set data.binarise=threshold"),
         (DataSpec("points", (2,), levels=0), {}, "points", "adversarial"),
         (COLOUR, {"samples": 1}, "no others", "model.output.samples=8"),

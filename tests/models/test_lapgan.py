@@ -197,6 +197,7 @@ def test_labels_reach_every_network():
         (DataSpec("points", (2,), levels=0), {}, "no pyramid", "adversarial"),
         (DataSpec("image", (3, 32, 32)), {"conditional": True}, "no labels", "sub-folders"),
         (GREY, {"objective": "boundary-equilibrium"}, "every level", "non-saturating"),
+        (GREY, {"objective": "energy-margin"}, "an energy", "autoencoder"),
     ],
 )
 def test_what_cannot_be_is_refused_with_a_remedy(spec, keywords, problem, remedy):
