@@ -48,7 +48,7 @@ def line_picture(
         bottom.axhline(0.5, color="0.8", lw=1, zorder=0)
         bottom.set_ylim(-0.03, 1.03)
         bottom.set_ylabel("D, probability of real")
-        bottom.legend(loc="upper right")
+        bottom.legend(loc="best")
     panels[-1].set_xlim(float(x[0]), float(x[-1]))
     panels[-1].set_xlabel("x")
     canvas.draw()

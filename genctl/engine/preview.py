@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -18,6 +19,8 @@ from genctl.randomness import RandomStream
 
 FRAMES = 200
 """The most that a film has: it is made in memory."""
+DRAWN = 0.002
+"""Of its largest value, the least that a density has where the best decision is drawn."""
 
 
 def write_preview(training: Training, folder: Path) -> Path | None:
@@ -50,8 +53,9 @@ def _shown(training: Training, rng: RandomStream) -> Image.Image:
     dataset = training.loader.dataset
     if _on_the_line(dataset):
         line = look_along(model, dataset, rng)
+        best = np.where(line.visited(DRAWN), line.optimum, np.nan)
         title = f"step {training.step:,}"
-        return line_picture(title, line.x, line.data, line.generated, line.decision, line.optimum)
+        return line_picture(title, line.x, line.data, line.generated, line.decision, best)
     n = 2500 if dataset.spec.kind == "points" else config.log.preview_rows**2
     return picture(model.sample(n, rng).float().cpu())
 
