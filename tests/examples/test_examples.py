@@ -93,5 +93,5 @@ def test_the_laboratory_is_a_study_of_both_loops():
 
     study = read_study(EXAMPLES / "mode_collapse.yaml")
     assert {sweep.x for sweep in study.sweeps} == {"modes", "manifold"}
-    assert {trial.entry for trial in study.trials} == {"D inner", "G inner"}
+    assert {trial.entry for trial in study.trials} == {"D-inner", "G-inner"}
     assert study.file.seeds == [0, 1, 2]
