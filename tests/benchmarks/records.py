@@ -12,7 +12,7 @@ from typing import Any
 HERE = Path(__file__).parent
 WORKLOADS = {
     "dcgan": "DCGAN 64×64, batch 64",
-    "wgan-gp": "WGAN-GP 32×32, penalty in float32",
+    "wgan-gp": "WGAN-GP 32×32, batch 64",
     "conv-gan": "DCGAN 28×28",
     "mlp-gan": "fully connected GAN 28×28",
     "vae": "VAE 784–400–20, batch 128",
