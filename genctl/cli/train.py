@@ -270,7 +270,11 @@ def _scores(run: Path, config: RunConfig, device: str, quiet: bool) -> dict[str,
 
 def _brief(metrics: dict[str, Any]) -> dict[str, str]:
     """One number a measure."""
-    shown = {name: found.get("value", found.get("mean")) for name, found in metrics.items()}
+    keys = ("value", "mean", "covered")
+    shown = {
+        name: next((found[key] for key in keys if key in found), None)
+        for name, found in metrics.items()
+    }
     return {name: format(value, ".4g") for name, value in shown.items() if value is not None}
 
 

@@ -128,10 +128,10 @@ def flat(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([t.detach().reshape(-1) for t in tensors])
 
 
-def unflat(vector: Tensor, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def unflat(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """The vector's parts in the shapes of ``like``; views, through which gradients flow."""
-    parts = vector.split([t.numel() for t in like.values()])
-    return {name: v.view(t.shape) for (name, t), v in zip(like.items(), parts, strict=True)}
+    parts = vector.split([t.numel() for t in like])
+    return [part.view(t.shape) for part, t in zip(parts, like, strict=True)]
 
 
 def _known(moment: Tensor | None, parameter: Tensor) -> Tensor:

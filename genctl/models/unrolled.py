@@ -66,20 +66,30 @@ def unrolled_loss(
         The loss, the mean score of generated examples by the discriminator of now, and J_D after k
         steps as ``unrolled/discriminator``.
     """
-    ask = _Ask(model)
-    weights = dict(model.get_submodule("discriminator").named_parameters(_Ask.NAME))
-    buffers: dict[str, Tensor] = dict(model.get_submodule("discriminator").named_buffers(_Ask.NAME))
-    step, moments = begin(coming, list(weights.values()))
-    theta = flat(list(weights.values())).requires_grad_()
+    network = model.get_submodule("discriminator")
+    ask, weights = _Ask(model), list(network.parameters())
+    places = {id(weight): i for i, weight in enumerate(weights)}
+    # Every name of a shared weight: functional_call then need not look for those itself.
+    named = network.named_parameters(_Ask.NAME, remove_duplicate=False)
+    names = [(name, places[id(weight)]) for name, weight in named]
+    buffers: dict[str, Tensor] = dict(network.named_buffers(_Ask.NAME))
+
+    def judge_at(theta: Tensor) -> Judgement:
+        # Statistics and power iterations move along, but only in the discriminator looked ahead to.
+        buffers.update({name: buffer.clone() for name, buffer in buffers.items()})
+        parts = unflat(theta, weights)
+        state = {**{name: parts[i] for name, i in names}, **buffers}
+        found: Judgement = functional_call(ask, state, (judge,), tie_weights=False)
+        return found
+
+    step, moments = begin(coming, weights)
+    theta = flat(weights).requires_grad_()
     seen: list[Judgement] = []
     for _ in range(steps):
-        # Statistics and power iterations move along, but only in the discriminator looked ahead to.
-        buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-        seen.append(functional_call(ask, {**unflat(theta, weights), **buffers}, (judge,)))
+        seen.append(judge_at(theta))
         (gradient,) = torch.autograd.grad(seen[-1].loss, theta, create_graph=True)
         theta, moments = step(theta, mean_over_ranks(gradient), moments)
-    buffers = {name: buffer.clone() for name, buffer in buffers.items()}
-    last: Judgement = functional_call(ask, {**unflat(theta, weights), **buffers}, (judge,))
+    last = judge_at(theta)
     value = objective.real(last.real).mean() + objective.fake(last.fake).mean()
     loss = -value if zero_sum else objective.generator(last.fake).mean()
     metrics = {"score/generator": seen[0].fake.mean(), "unrolled/discriminator": value}

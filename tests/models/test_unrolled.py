@@ -112,25 +112,25 @@ def assert_slope(game, rel=1e-5):
 def test_a_pure_step_is_the_optimisers_own(rule, before):
     """Three steps from where torch's optimiser stands, beside three of torch's."""
     torch.manual_seed(0)
-    weights = {"a": torch.nn.Parameter(torch.randn(3, 2)), "b": torch.nn.Parameter(torch.randn(4))}
+    weights = [torch.nn.Parameter(torch.randn(3, 2)), torch.nn.Parameter(torch.randn(4))]
     built = registry.factory("optimiser", registry.resolve("optimiser", RULES[rule], "o")[0])
-    optimiser = built(list(weights.values())).optimiser
+    optimiser = built(weights).optimiser
 
     def move():
-        for weight in weights.values():
+        for weight in weights:
             weight.grad = (3 * weight).cos().detach()
         optimiser.step()
 
     for _ in range(before):
         move()
-    coming = next_step(optimiser, RULES[rule]["lr"], list(weights.values()))
-    step, moments = begin(coming, list(weights.values()))
-    theta = flat(list(weights.values()))
+    coming = next_step(optimiser, RULES[rule]["lr"], weights)
+    step, moments = begin(coming, weights)
+    theta = flat(weights)
     for _ in range(3):
         theta, moments = step(theta, (3 * theta).cos(), moments)
         move()
-    for name, part in unflat(theta, weights).items():
-        assert torch.allclose(part, weights[name], rtol=0, atol=1e-12), name
+    for part, weight in zip(unflat(theta, weights), weights, strict=True):
+        assert torch.allclose(part, weight, rtol=0, atol=1e-12)
 
 
 def test_weights_that_never_had_a_gradient_have_a_derivative():

@@ -37,7 +37,11 @@ PARADIGMS = {
             "model__discriminator__dropout": 0.2,
         },
     ),
-    "unrolled": ("unrolled-gan", {"data__spec": "digits", "model__unroll": 2}),
+    # Of 16 pixels, so that the discriminator has batch norm.
+    "unrolled": (
+        "unrolled-gan",
+        {"data__size": 16, "data__spec": "digits", "model__unroll": 2},
+    ),
     "wasserstein-penalty": ("wgan-gp", {"data__size": 8, "data__spec": "digits"}),
     "semi-supervised": ("semi-supervised-gan-mnist", {"model__labels": 20}),
     "few-labels": ("semi-supervised-gan-mnist-baseline", {"model__labels": 20}),
