@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -129,28 +129,44 @@ sys.exit(main({words!r}))
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_stopped_at_any_instant_it_goes_on(number, stand_in, study, tmp_path):
-    """Ctrl-C stops the children with their state kept; after kill -9 they stop by themselves."""
+def test_ctrl_c_stops_the_children_and_it_goes_on(stand_in, study, tmp_path, monkeypatch):
+    """They keep their state, and the next call begins with it."""
+    monkeypatch.setenv("PAUSE", "0.2")
+    started = tmp_path / "out/runs/wgan-gp-ring-seed-0/progress"
+
+    def interrupt():
+        wait_for(started.exists)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    code, found = study(TWO, "--jobs", 2)
+    thread.join()
+    assert code == 130
+    assert (found["stopped_by"], found["done"], found["left"]) == ("signal", 0, 4)
+    goes_on(study, tmp_path, monkeypatch, calls(tmp_path))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells children")
+def test_killed_at_any_instant_it_goes_on(stand_in, study, tmp_path, monkeypatch):
+    """The children are told that their parent is gone: they keep their state and end."""
     (tmp_path / "mine.yaml").write_text(TWO)
-    words = ["study", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "--json"]
+    words = ["study", str(tmp_path / "mine.yaml"), "--out", str(tmp_path / "out"), "-j2"]
     process = subprocess.Popen(
-        [sys.executable, "-c", CONDUCTOR.format(stand_in=COMMAND, words=[*words, "-j2"])],
-        stdout=subprocess.PIPE,
+        [sys.executable, "-c", CONDUCTOR.format(stand_in=COMMAND, words=words)],
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PAUSE": "0.2"},
     )
-    runs = tmp_path / "out/runs"
-    wait_for(lambda: (runs / "wgan-gp-ring-seed-0/progress").exists(), process)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
-    if number == signal.SIGINT:
-        assert process.returncode == 130
-        found = json.loads(out)
-        assert (found["stopped_by"], found["done"], found["left"]) == ("signal", 0, 4)
-    elif not sys.platform.startswith("linux"):
-        pytest.skip("only Linux tells children that their parent was killed")
-    before = wait_until_quiet(tmp_path)
+    wait_for((tmp_path / "out/runs/wgan-gp-ring-seed-0/progress").exists)
+    process.kill()
+    process.wait()
+    goes_on(study, tmp_path, monkeypatch, wait_until_quiet(tmp_path))
+
+
+def goes_on(study, tmp_path, monkeypatch, before):
+    """Another call ends the study, from where each run was stopped."""
+    monkeypatch.delenv("PAUSE", raising=False)
     code, found = study(TWO)
     assert code == 0
     assert found["done"] == 4
@@ -160,10 +176,9 @@ def test_stopped_at_any_instant_it_goes_on(number, stand_in, study, tmp_path):
         assert 0 < begun < 5, "it went on where it was stopped"
 
 
-def wait_for(condition, process):
+def wait_for(condition):
     deadline = time.monotonic() + 60
     while not condition():
-        assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
