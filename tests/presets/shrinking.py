@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from genctl.config import presets
 from genctl.config.load import load_config, with_overrides
 from genctl.config.schema import RunConfig
 
@@ -20,6 +21,17 @@ def shrink_node(node: Any) -> Any:
             for key, value in node.items()
         }
     return [shrink_node(item) for item in node] if isinstance(node, list) else node
+
+
+def unlike(*parts: str) -> list[str]:
+    """The first preset of every combination of these parts of a model, and of what they are."""
+    found: dict[tuple[Any, ...], str] = {}
+    for name in presets.paths():
+        model = load_config(name).model
+        nodes = [model.get(part) for part in ("kind", *parts)]
+        kinds = tuple(node.get("kind") if isinstance(node, dict) else node for node in nodes)
+        found.setdefault(kinds, name)
+    return list(found.values())
 
 
 def small(preset: str, **changes: Any) -> RunConfig:

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from genctl.config import presets
 from genctl.data.dataset import open_dataset
 from genctl.data.loader import Loader
 from genctl.data.ranges import from_bytes
@@ -23,10 +22,10 @@ from genctl.report import plain_loop, roof
 from genctl.report.bench import GATED, bench, random_pictures
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
-from shrinking import small
+from shrinking import small, unlike
 
 CPU = torch.device("cpu")
-NAMES = list(presets.paths())
+NAMES = unlike("generator", "discriminator", "encoder", "density")
 
 
 def both(name, device=CPU, freeze=False, **changes):

@@ -1,4 +1,4 @@
-"""NaN in the loss of each player of each preset: skipped and counted once, given up in the end."""
+"""NaN in each loss of each player: skipped and counted once, given up in the end."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ import json
 import pytest
 import torch
 from campaign import configuration
-from shrinking import small
+from shrinking import small, unlike
 
 from genctl.cli.main import main
-from genctl.config import presets
 from genctl.config.load import load_config, to_yaml
 from genctl.engine import checkpoint, loop
 from genctl.engine.fit import fit
 from genctl.engine.update import Updater
 
-NAMES = list(presets.paths())
+NAMES = unlike("objective", "estimator")
 CASES = [(name, player) for name in NAMES for player in load_config(name).optim]
 
 
