@@ -161,12 +161,12 @@ class DCGANDiscriminator(nn.Module):
         self.layers = sequence(layers, norm, shape)
         last = (height >> downs, breadth >> downs)
         self.score = Conv2d(inputs, 1, last, bias=bias)
+        _initialise(self)
+        normalise_weights(self, norm, spectral_bound)
         self.closeness = None
         if minibatch_kernels:
             flat = inputs * last[0] * last[1]
             self.closeness = ClosenessScore(flat, minibatch_kernels, minibatch_dim)
-        _initialise(self)
-        normalise_weights(self, norm, spectral_bound)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

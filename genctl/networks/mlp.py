@@ -119,10 +119,10 @@ class MLPDiscriminator(nn.Module):
             ]
         self.layers = sequence(layers, norm, shape)
         self.score = nn.Linear(width, 1)
+        normalise_weights(self, norm, spectral_bound)
         self.closeness = None
         if minibatch_kernels:
             self.closeness = ClosenessScore(width, minibatch_kernels, minibatch_dim)
-        normalise_weights(self, norm, spectral_bound)
 
     def forward(self, x: Tensor) -> Discrimination:
         """``(N, *shape)`` → logit ``(N,)`` and the last hidden layer ``(N, width)``."""

@@ -169,11 +169,11 @@ class ResNetDiscriminator(nn.Module):
         self.layers = sequence([*layers, *norm_layers(norm, width), act()], norm, shape)
         self.pool = pool
         self.score = nn.Linear(width, 1)
+        _initialise(self)
+        normalise_weights(self, norm, spectral_bound)
         self.closeness = None
         if minibatch_kernels:
             self.closeness = ClosenessScore(width, minibatch_kernels, minibatch_dim)
-        _initialise(self)
-        normalise_weights(self, norm, spectral_bound)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Discrimination:

@@ -64,6 +64,17 @@ def test_the_score_is_linear_in_features_and_closeness():
     assert torch.allclose(found.score, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["mlp", "dcgan", "resnet"])
+def test_at_the_start_the_closeness_does_not_drown_the_features(kind):
+    """Nearly equal examples count the whole batch in every kernel."""
+    torch.manual_seed(0)
+    keywords = {"width": 8, "minibatch_kernels": 32}
+    network = registry.get("discriminator", kind).build((1, 8, 8), **keywords)
+    x = torch.randn(1, 1, 8, 8).repeat(64, 1, 1, 1)
+    features = network(x).features
+    assert float(network.closeness(features).detach().abs().max()) < 2.0
+
+
 @pytest.mark.parametrize(
     ("kind", "shape", "option", "words"),
     [

@@ -50,7 +50,8 @@ class ClosenessScore(nn.Sequential):
     """What minibatch discrimination adds to a score that is linear in the features.
 
     The paper appends o(x) to the features. Where the next layer is the linear score, that is the
-    score of the features plus a linear map of o(x).
+    score of the features plus a linear map of o(x). Neither of its weights is ever normalised:
+    o(x) counts neighbours, so its slope would have no useful bound all the same.
 
     Args:
         features: A.
@@ -59,9 +60,10 @@ class ClosenessScore(nn.Sequential):
     """
 
     def __init__(self, features: int, kernels: int, dim: int) -> None:
-        super().__init__(
-            MinibatchDiscrimination(features, kernels, dim), nn.Linear(kernels, 1, bias=False)
-        )
+        score = nn.Linear(kernels, 1, bias=False)
+        # o counts a batch of neighbours at first, and would drown the features.
+        nn.init.normal_(score.weight, 0.0, 1e-3)
+        super().__init__(MinibatchDiscrimination(features, kernels, dim), score)
 
     def forward(self, input: Tensor) -> Tensor:
         """``(N, A)`` → ``(N,)``, float32."""
