@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def study(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A study's YAML file.")],
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="STUDY", help="Default: studies/<file>.")
+        Path | None, typer.Option("--out", metavar="STUDY", help="Default: runs/study-<file>.")
     ] = None,
     jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time.")] = 1,
     overrides: options.Set = None,
@@ -45,7 +45,7 @@ def study(
     dedicated = {"train.precision": precision, "train.batch_size": batch_size}
     more = [f"{path}={value}" for path, value in dedicated.items() if value is not None]
     planned = read_study(file, [*(overrides or []), *more])
-    directory = StudyDirectory(out or Path("studies") / planned.name)
+    directory = StudyDirectory(out or Path("runs") / f"study-{planned.name}")
     directory.refuse_if_foreign()
     directory.refuse_changed(planned)
     if not quiet:
