@@ -38,6 +38,7 @@ def test_examples_were_found():
         "train_from_python.py",
         "your_own_objective.py",
         "your_own_model.py",
+        "ensemble.py",
         "ci_pipeline.sh",
         "mode_collapse.yaml",
     }
@@ -59,6 +60,12 @@ def test_your_own_model(tmp_path):
     model = load("your_own_model").main(tmp_path)
     assert model.latent_dim == 2
     assert (tmp_path / "run/samples").is_dir()
+
+
+def test_an_ensemble_errs_less_than_its_members_do_on_average(tmp_path):
+    alone, together = load("ensemble").main(tmp_path)
+    assert len(alone) == 3
+    assert together <= sum(alone) / 3
 
 
 def test_the_pipeline_passes_and_its_gate_fails_with_3(tmp_path):

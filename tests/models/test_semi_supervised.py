@@ -15,6 +15,7 @@ from genctl.errors import ConfigError, DataError
 from genctl.models.classifier import Classifier
 from genctl.models.labelled_examples import LabelledExamples
 from genctl.models.semi_supervised import SemiSupervisedModel
+from genctl.networks.layers.joined_noise import joined
 from genctl.networks.layers.noise import drawing_layers, use_stream
 from genctl.networks.semi_supervised import (
     NoisyMLPClassifier,
@@ -271,6 +272,26 @@ def test_noise_is_drawn_in_training_only_and_from_the_stream():
     assert not torch.equal(draws[0], draws[2])
     network.eval()
     assert torch.equal(network(x)[1], network(x)[1])
+
+
+def test_joined_batches_have_the_noise_that_two_ranks_would_give_them():
+    """Rows of a rank are rows of each joined batch, not of the batch they were joined into."""
+    torch.manual_seed(0)
+    network = NoisyMLPClassifier((1, 4, 4), 3, width=8).double()
+    parts = torch.rand(3, 6, 1, 4, 4, dtype=torch.float64)
+
+    def logits(rank, rows):
+        layers = drawing_layers(network)
+        use_stream(layers, RandomStream(0, "noise", rank=rank))
+        before = [layer.stream for layer in layers]
+        with joined(layers, 3):
+            found = network(parts[:, rows].flatten(0, 1))[1].unflatten(0, (3, -1))
+        assert all(layer.stream is old for layer, old in zip(layers, before, strict=True))
+        return found
+
+    whole = logits(0, slice(6))
+    halves = torch.cat([logits(0, slice(3)), logits(1, slice(3, 6))], 1)
+    torch.testing.assert_close(halves, whole)
 
 
 def test_the_papers_sizes():
