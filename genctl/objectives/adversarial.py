@@ -34,7 +34,8 @@ class _Classification:
 
     def real(self, score: Tensor) -> Tensor:
         """−t log σ(D(x)) − (1−t) log(1−σ(D(x))), ``(N,)`` → ``(N,)`` nats."""
-        return softplus(-score) + (1.0 - self.real_target) * score
+        loss = softplus(-score)
+        return loss if self.real_target == 1.0 else loss + (1.0 - self.real_target) * score
 
     def fake(self, score: Tensor) -> Tensor:
         """−log(1−σ(D(G(z)))), ``(N,)`` → ``(N,)`` nats."""
