@@ -21,6 +21,7 @@ from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.engine.state import Training, restore
 from genctl.engine.update import Updater
 from genctl.errors import ConfigError, DataError
+from genctl.networks.layers.virtual_batch_norm import require_references
 from genctl.randomness import RandomStream, seed_of
 
 
@@ -92,6 +93,7 @@ def begin(training: Training, init: str | Path | None) -> None:
         rng = RandomStream(config.train.seed, "initialise", device=training.update.device)
         with torch.no_grad():
             model.initialise(training.loader.whole(), rng)
+        require_references(model)
     distributed.broadcast(model)
     training.average.load_state(
         {k: v.clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}

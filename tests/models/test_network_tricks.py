@@ -13,8 +13,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
 from genctl import registry
+from genctl.contracts import GenerativeModel
 from genctl.engine.construction import begin, build
 from genctl.engine.fit import complete, open_data
+from genctl.errors import ConfigError
+from genctl.models.adversarial import AdversarialModel
 from genctl.models.constraints import WeightClip
 from genctl.networks.layers.noise import drawing_layers
 
@@ -46,6 +49,12 @@ def test_references_are_latents_and_the_first_examples():
         training.advance(False)
     assert torch.equal(reference, before[0])
     assert torch.equal(latents, before[1])
+
+
+def test_a_model_that_chooses_no_references_is_refused(monkeypatch):
+    monkeypatch.setattr(AdversarialModel, "initialise", GenerativeModel.initialise)
+    with pytest.raises(ConfigError, match=r"virtual in generator\.layers"):
+        begun("gan-ring", model__generator__norm="virtual")
 
 
 @pytest.mark.parametrize(

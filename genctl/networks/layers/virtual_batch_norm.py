@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+from genctl.errors import ConfigError
+
 REFERENCES = 64
 """Examples of a reference batch, as in the paper's code."""
 
@@ -63,9 +65,13 @@ class BesideReference(nn.Sequential):
     Args:
         layers: in order; none may couple examples but ``VirtualBatchNorm``.
         shape: of one example of the input.
+
+    Attributes:
+        chosen: whether this process has chosen the reference, random numbers until then.
     """
 
     reference: Tensor
+    chosen = False
 
     def __init__(self, *layers: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__(*layers)
@@ -87,6 +93,22 @@ def choose_references(network: nn.Module, draw: Callable[[int], Tensor]) -> None
     for layer in network.modules():
         if isinstance(layer, BesideReference):
             layer.reference.copy_(draw(REFERENCES).view_as(layer.reference))
+            layer.chosen = True
+
+
+def require_references(model: nn.Module) -> None:
+    """Insist that a model about to be trained has chosen all its reference batches.
+
+    Raises:
+        ConfigError: virtual batch norm in a model that has no place for it.
+    """
+    for name, layer in model.named_modules():
+        if isinstance(layer, BesideReference) and not layer.chosen:
+            raise ConfigError(
+                "norm",
+                [f"virtual in {name}, and this model chooses no reference batch for it"],
+                "norm: batch, layer or none there, or model.kind adversarial",
+            )
 
 
 def first_examples(batches: Iterator[Tensor], n: int) -> Tensor:
