@@ -44,12 +44,14 @@ def _float64(monkeypatch):
 class Game:
     """An adversarial model with its update, warmed up, that can be asked for its loss."""
 
-    def __init__(self, spec=POINTS, rule="adam", warm=3, batch=6, schedule=None, **model):
+    def __init__(
+        self, spec=POINTS, rule="adam", warm=3, batch=6, schedule=None, device="cpu", **model
+    ):
         node = {"kind": "adversarial", "latent_dim": 2, "generator": MLP, "discriminator": MLP}
         node, problems = registry.resolve("model", {**node, **model}, "model")
         assert not problems
         torch.manual_seed(0)
-        self.model = registry.factory("model", node)(spec)
+        self.model = registry.factory("model", node)(spec).to(device)
         found = {**RULES[rule], **({"schedule": schedule} if schedule else {})}
         optim = registry.resolve("optimiser", found, "optim")[0]
         players = {"discriminator": optim, "generator": {**optim, "lr": 1e-3}}
@@ -62,7 +64,7 @@ class Game:
         self.batch = next(self.batches)
 
     def endless(self, shape, n):
-        rng = RandomStream(0, "data")
+        rng = RandomStream(0, "data", device=self.update.device)
         while True:
             yield Batch(rng.normal(n, *shape).tanh() + 0.5)
 
@@ -164,8 +166,8 @@ def test_the_gradient_is_that_of_the_whole_map(rule, k):
     assert_slope(Game(rule=rule, unroll=k, objective={"kind": "minimax"}))
 
 
-def test_every_weight_of_the_generator_gets_its_derivative():
-    game = Game(unroll=2, objective={"kind": "minimax"})
+def test_every_weight_of_the_generator_gets_its_derivative(device):
+    game = Game(unroll=2, objective={"kind": "minimax"}, device=device)
     gradient = game.gradient()
     for i, g in enumerate(gradient):
         for j in range(g.numel()):
