@@ -119,7 +119,7 @@ class AdversarialModel(GenerativeModel):
         self.generator = generator(latent_dim + given, spec.shape)
         self.discriminator = discriminator(seen)
         self.objective = objective()
-        self.unroll, self.zero_sum = unroll, is_zero_sum(self.objective)
+        self.unroll, self.zero_sum = unroll, unroll > 0 and is_zero_sum(self.objective)
         refuse_other_scores(self.discriminator, self.objective.output)
         if self.penalty is not None:
             self.penalty.check(self.discriminator)

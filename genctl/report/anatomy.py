@@ -29,6 +29,8 @@ NAMED_SHAPES = {
 }
 """Shapes of data sets that are known without opening them; all of them have ten classes."""
 
+LABELLED = "FOLDER_OF_CLASSES"
+"""What a preset's command calls data of the user's that must have labels."""
 USUAL_EDGE = 64
 """For presets that leave the size to the data, where the data is the user's."""
 
@@ -53,7 +55,7 @@ def example_spec(config: RunConfig) -> DataSpec:
     shape = NAMED_SHAPES.get(name, (3, USUAL_EDGE, USUAL_EDGE))
     if config.data.size != "native":
         shape = (shape[0], config.data.size, config.data.size)
-    classes = 10 if name in NAMED_SHAPES else 0
+    classes = 10 if name in NAMED_SHAPES or name == LABELLED else 0
     return DataSpec("image", shape, classes, levels=256 if config.data.binarise == "none" else 2)
 
 

@@ -32,7 +32,9 @@ def poison(monkeypatch):
             def poisoned(*arguments):
                 found = loss_fn(*arguments)
                 loss, metrics = found if isinstance(found, tuple) else (found, {})
-                return loss * float("nan"), metrics
+                # By a weight, so that its gradient is NaN where the loss itself is flat (hinge).
+                weight = self.players[name].parameters[0]
+                return loss + float("nan") * weight.sum(), metrics
 
             bad = name == player and is_bad(self.players[name].count + 1)
             return original(self, name, poisoned if bad else loss_fn, batch)
