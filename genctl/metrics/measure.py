@@ -17,10 +17,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Need = Literal["generated", "real", "classes", "asked", "likelihood", "labels", "clusters", "mixture"]
+Need = Literal[
+    "generated", "real", "classes", "asked", "likelihood", "labels", "clusters", "mixture"
+]
 """What a measure asks for: features of generated images, features of real ones, class
-probabilities of generated images, the labels that were asked of them; of held-out data log-likelihoods, labels (predicted, true) and
-clusters (found, true label); the modes of a toy."""
+probabilities of generated images, the labels that were asked of them; of held-out data
+log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy."""
 
 Array = NDArray[Any]
 
