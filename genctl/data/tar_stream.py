@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import os
 import re
@@ -16,12 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 _BLOCK = 512
 _CHUNK = 2**20
 MAX_HEADER_BYTES = 65_536
 """Of a long name or an extended header; names on disk end at 4,096."""
+MAX_WINDOW_BYTES = 512 * 2**20
+"""Memory that unpacking may take, whatever window an xz file asks for; `xz -9` needs 65 MiB."""
 _REGULAR = (b"0", b"\0", b"7")
 _OCTAL = re.compile(rb"[ \0]*([0-7]*)[ \0]*")
 
@@ -121,6 +124,43 @@ class TarStream:
             raise TarError(f"unpacks to more than {self.most:,} bytes")
 
 
+class _Unxz(io.RawIOBase):
+    """What ``lzma.open`` reads, but within ``MAX_WINDOW_BYTES``."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw, self.stream = raw, self._stream()
+
+    def _stream(self) -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(memlimit=MAX_WINDOW_BYTES)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill some of the buffer; 0 at the end.
+
+        Raises:
+            EOFError: the file ends inside a stream.
+            lzma.LZMAError: damaged, or it wants more memory.
+        """
+        while True:
+            packed = b""
+            if self.stream.eof:  # another stream may follow, after zeros
+                packed = self.stream.unused_data.lstrip(b"\0") or self.raw.read(_CHUNK)
+                if not packed:
+                    return 0
+                self.stream = self._stream()
+            elif self.stream.needs_input:
+                packed = self.raw.read(_CHUNK)
+                if not packed:
+                    raise EOFError("the file ends inside a compressed stream")
+            found = self.stream.decompress(packed, max_length=len(buffer))
+            if found:
+                buffer[: len(found)] = found
+                return len(found)
+
+
 @contextmanager
 def open_tar(path: Path, most: int) -> Iterator[TarStream]:
     """The members of a tar, a tar.gz, a tar.bz2 or a tar.xz, by its content.
@@ -139,7 +179,7 @@ def open_tar(path: Path, most: int) -> Iterator[TarStream]:
             with bz2.open(raw) as file:
                 yield TarStream(file, None, most)
         elif head.startswith((b"\xfd7zXZ\0", b"]\0\0")):
-            with lzma.open(raw) as file:
+            with io.BufferedReader(_Unxz(raw)) as file:
                 yield TarStream(file, None, most)
         else:
             yield TarStream(raw, os.fstat(raw.fileno()).st_size, most)
