@@ -9,17 +9,25 @@ import torch
 from shrinking import small
 
 from genctl.config import presets
+from genctl.config.load import load_config
 from genctl.contracts import capabilities
 from genctl.data.loader import evaluation_batches
 from genctl.engine.fit import fit, open_data
 from genctl.engine.run import open_run
 from genctl.randomness import RandomStream
+from genctl.report.presets_table import read_results
 
 NAMES = list(presets.paths())
 
 
 def test_presets_were_found():
     assert len(NAMES) >= 20
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_preset_promises_was_recorded(name):
+    if load_config(name).about["expect"] != "not yet measured":
+        assert name in read_results(presets.folder() / "results")
 
 
 @pytest.mark.parametrize("name", NAMES)
