@@ -4,32 +4,33 @@ import sys
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn.functional import relu
 
 import genctl
 from genctl.registry import register
 
 
-@register("objective", "least-squares-example")
-class LeastSquares:
-    """LSGAN with free targets (Mao et al. 2017, arXiv:1611.04076, eq. 2)."""
+@register("objective", "squared-hinge")
+class SquaredHinge:
+    """Margins as in a support vector machine with squared slack; high scores mean real."""
 
-    output = "logit"
+    output = "value"
 
-    def __init__(self, *, a: float = 0.0, b: float = 1.0, c: float = 1.0) -> None:
-        self.a, self.b, self.c = a, b, c
+    def __init__(self, *, margin: float = 1.0) -> None:
+        self.margin = margin
 
     def real(self, score: Tensor) -> Tensor:
-        return (score - self.b).square()
+        return relu(self.margin - score).square()
 
     def fake(self, score: Tensor) -> Tensor:
-        return (score - self.a).square()
+        return relu(self.margin + score).square()
 
     def generator(self, score: Tensor) -> Tensor:
-        return (score - self.c).square()
+        return relu(self.margin - score).square()
 
 
 def main(out: Path) -> dict:
-    changes = ["model.objective=least-squares-example", "train.steps=30", "log.every=10"]
+    changes = ["model.objective=squared-hinge", "train.steps=30", "log.every=10"]
     config = genctl.load_config("quickstart", changes)
     result = genctl.fit(config, "digits", out / "run")
     print({key: value for key, value in result.last.items() if key.startswith("loss/")})
