@@ -1,25 +1,18 @@
 """``presets/README.md``, generated from the presets and the results recorded for them.
 
-A result is one JSON file ``presets/results/<preset>*.json`` with the keys of ``Result``: no number
-stands in the table that was not measured and recorded.
+No number stands in it that was not measured and recorded (``genctl.report.recorded``).
 """
 
 from __future__ import annotations
 
-import dataclasses
-import datetime
-import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from genctl.config import presets
 from genctl.config.catalogue import PresetInfo, catalogue
 from genctl.engine.run_directory import write_atomically
-from genctl.errors import DataError
-from genctl.registry import suggest
+from genctl.report.recorded import Result, read_results
 
 INTRODUCTION = """# Presets
 
@@ -33,93 +26,6 @@ Published numbers are quoted only where the protocol is comparable, and are mark
 """
 
 
-@dataclass(frozen=True)
-class Result:
-    """One measured run of a preset.
-
-    Attributes:
-        preset: its name.
-        data: the data SPEC, with what it held (``mnist:ROOT, 60,000 images``).
-        steps: training steps.
-        images: real examples consumed.
-        seconds: of training.
-        seeds: all that were run; metrics are their means.
-        device: what it ran on (``2 cores, AMX``; ``H200``).
-        precision: number format.
-        metrics: values by name, with the unit in the name (``test nats (IW bound, k = 128)``).
-        command: what was typed.
-        date: ISO date of the run.
-        note: anything a reader must know.
-        published: anchors from the literature by name, with the source in the name.
-        picture: a file beside the record, shown in the gallery.
-        protocol: extractor, n, split and versions behind scores.
-    """
-
-    preset: str
-    data: str
-    steps: int
-    images: int
-    seconds: float
-    seeds: tuple[int, ...]
-    device: str
-    precision: str
-    metrics: Mapping[str, float]
-    command: str
-    date: str
-    note: str = ""
-    published: Mapping[str, float] = field(default_factory=dict)
-    picture: str = ""
-    protocol: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_result(path: Path) -> Result:
-    """Read and check one record.
-
-    Raises:
-        DataError: not JSON, or keys or values that do not fit; all of them are named.
-    """
-    try:
-        node = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(str(path), f"cannot be read: {error}") from None
-    if not isinstance(node, dict):
-        raise DataError(str(path), "expected one JSON object")
-    fields = {f.name: f for f in dataclasses.fields(Result)}
-    required = [
-        name
-        for name, f in fields.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    problems = [f"{key}: unknown key{suggest(key, list(fields))}" for key in node.keys() - fields]
-    problems += [f"{key}: missing" for key in required if key not in node]
-    problems += [text for key in node.keys() & fields.keys() for text in _wrong(key, node[key])]
-    if not problems and not path.stem.startswith(node["preset"]):
-        problems.append(f"preset: the file of {node['preset']} must begin with its name")
-    if not problems and node.get("picture") and not (path.parent / node["picture"]).is_file():
-        problems.append(f"picture: no file {node['picture']} beside the record")
-    if problems:
-        raise DataError(
-            str(path), "; ".join(sorted(problems)), "see genctl/report/presets_table.py"
-        )
-    return Result(**{**node, "seeds": tuple(node["seeds"])})
-
-
-def read_results(folder: Path) -> dict[str, list[Result]]:
-    """All records of a folder by preset, in the order of their file names.
-
-    Raises:
-        DataError: a damaged record, or one of a preset that does not exist.
-    """
-    found: dict[str, list[Result]] = {}
-    for path in sorted(folder.glob("*.json")):
-        result = read_result(path)
-        if result.preset not in presets.paths():
-            near = suggest(result.preset, list(presets.paths()))
-            raise DataError(str(path), f"no preset is called {result.preset!r}{near}")
-        found.setdefault(result.preset, []).append(result)
-    return found
-
-
 def render_table(infos: Sequence[PresetInfo], results: Mapping[str, Sequence[Result]]) -> str:
     """The page as Markdown."""
     lines = [INTRODUCTION]
@@ -129,6 +35,9 @@ def render_table(infos: Sequence[PresetInfo], results: Mapping[str, Sequence[Res
         for name, result in gallery:
             about = f"{result.data}, {result.steps:,} steps, {_duration(result.seconds)}"
             lines += [f"**{name}**: {about}", "", f"![{name}](results/{result.picture})", ""]
+    for heading in sorted({r.comparison for found in results.values() for r in found} - {""}):
+        beside = [r for i in infos for r in results.get(i.name, ()) if r.comparison == heading]
+        lines += _comparison(heading, beside)
     for family in sorted({info.family for info in infos}):
         lines += [
             f"## {family.capitalize()}",
@@ -161,9 +70,21 @@ def write_table() -> Path:
     return path
 
 
+def _comparison(heading: str, results: Sequence[Result]) -> list[str]:
+    """Results of equal data and budget side by side: a table whose rows are they."""
+    names = list(dict.fromkeys(name for r in results for name in r.metrics))
+    lines = [f"## {heading}", "", f"| | {' | '.join(map(_cell, names))} | seeds | seconds each |"]
+    lines.append("|---" * (len(names) + 3) + "|")
+    for r in results:
+        who = f"`{r.preset}`" + (f", {_cell(r.variant)}" if r.variant else "")
+        cells = [_with_spread(r, name) if name in r.metrics else "" for name in names]
+        lines.append(f"| {who} | {' | '.join(cells)} | {len(r.seeds)} | {r.seconds:.0f} |")
+    return [*lines, ""]
+
+
 def _measured(result: Result) -> str:
     """Values first, then how they were got, then the command."""
-    values = ", ".join(f"**{_cell(name)} {_value(v)}**" for name, v in result.metrics.items())
+    values = ", ".join(f"**{_cell(name)} {_with_spread(result, name)}**" for name in result.metrics)
     seeds = f"seed {result.seeds[0]}" if len(result.seeds) == 1 else f"{len(result.seeds)} seeds"
     how = (
         f"{result.data}; {result.steps:,} steps, {result.images:,} images, "
@@ -179,39 +100,9 @@ def _measured(result: Result) -> str:
     return "<br>".join(parts)
 
 
-def _wrong(key: str, value: Any) -> list[str]:
-    """What is wrong with the value of a known key."""
-    texts = ("preset", "data", "device", "precision", "command")
-    if key in texts and not (isinstance(value, str) and value.strip()):
-        return [f"{key}: expected text, found {value!r}"]
-    if key in ("note", "picture") and not isinstance(value, str):
-        return [f"{key}: expected text, found {value!r}"]
-    if key in ("steps", "images") and not (
-        _is_number(value) and value >= 1 and value == int(value)
-    ):
-        return [f"{key}: expected a whole number, found {value!r}"]
-    if key == "seconds" and not (_is_number(value) and value > 0):
-        return [f"{key}: expected a time, found {value!r}"]
-    if key == "seeds" and not (
-        isinstance(value, list) and value and all(isinstance(s, int) for s in value)
-    ):
-        return [f"{key}: expected a list of seeds, found {value!r}"]
-    if key in ("metrics", "published"):
-        good = isinstance(value, dict) and all(_is_number(number) for number in value.values())
-        if not good or (key == "metrics" and not value):
-            return [f"{key}: expected finite numbers by name, found {value!r}"]
-    if key == "protocol" and not isinstance(value, dict):
-        return [f"{key}: expected a mapping, found {value!r}"]
-    if key == "date":
-        try:
-            datetime.date.fromisoformat(value)
-        except (TypeError, ValueError):
-            return [f"{key}: expected a date such as 2025-01-31, found {value!r}"]
-    return []
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _with_spread(result: Result, name: str) -> str:
+    text = _value(result.metrics[name])
+    return f"{text} ± {result.spread[name]:.2g}" if name in result.spread else text
 
 
 def _value(value: float) -> str:

@@ -15,7 +15,7 @@ from genctl.data.loader import evaluation_batches
 from genctl.engine.fit import fit, open_data
 from genctl.engine.run import open_run
 from genctl.randomness import RandomStream
-from genctl.report.presets_table import read_results
+from genctl.report.recorded import read_results
 
 NAMES = list(presets.paths())
 

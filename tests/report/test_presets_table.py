@@ -11,7 +11,8 @@ import pytest
 from genctl.config import presets
 from genctl.config.catalogue import PresetInfo, catalogue
 from genctl.errors import DataError
-from genctl.report.presets_table import current_table, read_result, read_results, render_table
+from genctl.report.presets_table import current_table, render_table
+from genctl.report.recorded import read_result, read_results
 
 RECORD = {
     "preset": "vae",
@@ -86,9 +87,44 @@ def test_pictures_make_a_gallery(tmp_path) -> None:
     assert "## Gallery" not in render_table([info("vae")], {})
 
 
+def test_results_of_one_comparison_stand_in_one_table(tmp_path) -> None:
+    heading = "Nats after a minute"
+    results = {
+        "vae": [
+            read_result(
+                record(
+                    tmp_path,
+                    "vae-wide.json",
+                    comparison=heading,
+                    variant="wide",
+                    metrics={"nats": 90.0, "seen": 3},
+                    spread={"nats": 0.25},
+                    seeds=[0, 1],
+                )
+            )
+        ],
+        "ae": [
+            read_result(
+                record(tmp_path, "ae.json", preset="ae", comparison=heading, metrics={"nats": 99.5})
+            )
+        ],
+    }
+    page = render_table([info("ae"), info("vae")], results)
+    table = page[page.index(f"## {heading}") :].splitlines()
+    assert table[2:6] == [
+        "| | nats | seen | seeds | seconds each |",
+        "|---|---|---|---|---|",
+        "| `ae` | 99.5 |  | 1 | 420 |",
+        "| `vae`, wide | 90 ± 0.25 | 3 | 2 | 420 |",
+    ]
+    assert "**nats 90 ± 0.25**" in page
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
+        ({"spread": {"fid": 1.0}}, "spread: fid is no metric"),
+        ({"variant": 3}, "variant: expected text"),
         ({"metrics": None}, "metrics: missing"),
         ({"metrics": {}}, "metrics: expected finite numbers"),
         ({"metrics": {"fid": "low"}}, "metrics: expected finite numbers"),
