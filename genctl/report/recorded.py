@@ -91,9 +91,7 @@ def read_result(path: Path) -> Result:
     if not problems and node.get("picture") and not (path.parent / node["picture"]).is_file():
         problems.append(f"picture: no file {node['picture']} beside the record")
     if problems:
-        raise DataError(
-            str(path), "; ".join(sorted(problems)), "see genctl/report/recorded.py"
-        )
+        raise DataError(str(path), "; ".join(sorted(problems)), "see genctl/report/recorded.py")
     return Result(**{**node, "seeds": tuple(node["seeds"])})
 
 
