@@ -283,7 +283,7 @@ class AdversarialModel(GenerativeModel):
         """``(n, *shape)`` from the prior through the generator, of the labels asked for."""
         z = self.prior.sample(n, rng)
         if self.labels is not None and condition is None:
-            condition = self.labels.draw(n, rng)
+            condition = self.labels.turn(n, rng)
         return self._picture(self._generate(z, condition))
 
     def sample_latent(self, n: int, rng: RandomStream) -> Tensor:

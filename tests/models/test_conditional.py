@@ -130,3 +130,12 @@ def test_the_command_asks_a_conditional_run_for_every_class(run, tmp_path, capsy
     words[1] = str(plain)
     assert main([*words, "--agreement", "--device", "cpu"]) == 5
     assert "not conditional" in capsys.readouterr().err
+
+
+def test_samples_go_through_the_classes_whatever_the_batch_size(run):
+    opened = open_run(run)
+    classes = torch.arange(25) % opened.spec.classes
+    asked = opened.sample(25, seed=3, condition=classes)
+    assert torch.equal(opened.sample(25, seed=3), asked)
+    assert torch.allclose(opened.sample(25, seed=3, batch_size=7), asked, atol=1e-5)
+    assert not torch.allclose(opened.sample(25, seed=3, condition=classes.flip(0)), asked)
