@@ -23,8 +23,8 @@ from genctl.contracts import (
     TermPart,
     Update,
 )
-from genctl.errors import ConfigError
 from genctl.models.augmentation import Kind, augment
+from genctl.models.combinations import refuse_other_scores, refuse_what_does_not_go_together
 from genctl.models.historical_averaging import HistoricalAverage
 from genctl.models.history import HistoryPool
 from genctl.models.labels import Labels
@@ -34,7 +34,7 @@ from genctl.models.unrolled import (
     refuse_what_does_not_unroll,
     unrolled_loss,
 )
-from genctl.models.watching import per_example, watch
+from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.input_gradient import (
     input_gradient,
     piecewise_linear,
@@ -47,9 +47,6 @@ from genctl.registry import Part, default, register
 from genctl.types import Batch, Batches, DataSpec, Discrimination
 
 PlayPart = Annotated[Callable[[], nn.Module], Part("play")]
-
-DIVERSITY_SAMPLE = 64
-"""Examples of a batch that the diversity is measured on: pairs grow with the square."""
 FEW = 500
 """Weights of a discriminator for each image of the set, beyond which it has few."""
 
@@ -111,7 +108,14 @@ class AdversarialModel(GenerativeModel):
         self.constraint = None if constraint is None else constraint()
         self.terms = [term() for term in terms]
         self.augment = augment
-        _refuse_what_does_not_go_together(self, history)
+        refuse_what_does_not_go_together(
+            penalised=penalty is not None,
+            constrained=constraint is not None,
+            conditional=conditional,
+            history=history > 0,
+            augmented_points=bool(augment) and spec.kind != "image",
+            replacing_terms=sum(term.replaces for term in self.terms),
+        )
         if unroll:
             refuse_what_does_not_unroll(constraint is not None, bool(terms))
         seen = self.labels.seen if self.labels else spec.shape
@@ -323,63 +327,3 @@ class AdversarialModel(GenerativeModel):
             return {}
         real, fake = update.mean(seen["score/real"]), update.mean(seen["score/generator"])
         return self.objective.adapt(real, fake)
-
-
-def _refuse_what_does_not_go_together(model: AdversarialModel, history: int) -> None:
-    """Raises: ConfigError: with what to leave out."""
-    if model.penalty is not None and model.constraint is not None:
-        raise ConfigError(
-            "model.constraint",
-            ["clipped weights cannot reach the slope that model.penalty asks for"],
-            "--set model.constraint=null, or --set model.penalty=null",
-        )
-    if model.labels is not None and history:
-        raise ConfigError(
-            "model.history",
-            ["past examples are kept without their labels, which model.conditional shows"],
-            "--set model.history=0",
-        )
-    if model.augment and model.spec.kind != "image":
-        raise ConfigError("model.augment", ["points are no pictures"], "--set model.augment=[]")
-    if sum(term.replaces for term in model.terms) > 1:
-        raise ConfigError(
-            "model.terms",
-            ["more than one of them takes the place of the generator's objective"],
-            "set alone: false on all but one",
-        )
-
-
-def refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:
-    """Energies are distances ≥ 0, low on data; logits and values are high on data.
-
-    Raises:
-        ConfigError: the objective speaks of the other kind.
-    """
-    energies = getattr(discriminator, "output", "score") == "energy"
-    if energies == (wanted == "energy"):
-        return
-    if energies:
-        raise ConfigError(
-            "model.discriminator",
-            [f"its score is an energy, and model.objective wants a {wanted}"],
-            "an objective of energies: energy-margin or boundary-equilibrium",
-        )
-    raise ConfigError(
-        "model.discriminator",
-        ["model.objective wants an energy, such as a reconstruction error; its score has no zero"],
-        "--set model.discriminator.kind=autoencoder",
-    )
-
-
-def diversity(fake: Tensor, real: Tensor) -> Tensor:
-    """Mean pairwise distance inside a fake batch over that inside a real batch; a scalar."""
-    if len(real) < 2:
-        return torch.ones((), device=real.device)
-    spread = [_spread(x[:DIVERSITY_SAMPLE].flatten(1).float()) for x in (fake, real)]
-    return spread[0] / spread[1].clamp_min(1e-12)
-
-
-def _spread(x: Tensor) -> Tensor:
-    """Mean distance of two different rows; without the quick formula that misjudges equal rows."""
-    distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
-    return distances.sum() / (len(x) * (len(x) - 1))

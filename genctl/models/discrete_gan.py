@@ -21,10 +21,11 @@ from genctl.contracts import (
 )
 from genctl.data.ranges import from_levels, to_levels
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart, diversity, refuse_other_scores
+from genctl.models.adversarial import PlayPart
 from genctl.models.autoencoder import full_precision
+from genctl.models.combinations import refuse_other_scores
 from genctl.models.discrete_outputs import OutputPart
-from genctl.models.watching import per_example, watch
+from genctl.models.watching import diversity, per_example, watch
 from genctl.randomness import RandomStream
 from genctl.registry import default, register
 from genctl.types import Batch, Batches, DataSpec

@@ -21,8 +21,7 @@ from genctl.contracts import (
 )
 from genctl.distributions.codes import Codes
 from genctl.errors import CapabilityError, ConfigError
-from genctl.models.adversarial import diversity
-from genctl.models.watching import per_example, watch
+from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.noise import drawing_layers
 from genctl.objectives.mutual_information import information_bound
 from genctl.randomness import RandomStream

@@ -21,9 +21,10 @@ from genctl.contracts import (
     Update,
 )
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart, diversity, refuse_other_scores
+from genctl.models.adversarial import PlayPart
+from genctl.models.combinations import refuse_other_scores
 from genctl.models.labels import Labels
-from genctl.models.watching import per_example, watch
+from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.laplacian_pyramid import Size, gaussian_pyramid, upsample
 from genctl.randomness import RandomStream
 from genctl.registry import Part, default, register

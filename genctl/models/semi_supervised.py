@@ -20,9 +20,8 @@ from genctl.contracts import (
     Update,
 )
 from genctl.errors import ConfigError
-from genctl.models.adversarial import diversity
 from genctl.models.labelled_examples import LabelledExamples
-from genctl.models.watching import watch
+from genctl.models.watching import diversity, watch
 from genctl.networks.layers.joined_noise import joined
 from genctl.networks.layers.noise import drawing_layers
 from genctl.objectives.classes import label_loss, real_logit

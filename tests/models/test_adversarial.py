@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from genctl import registry
-from genctl.models.adversarial import diversity
 from genctl.models.history import HistoryPool
 from genctl.models.play import Adaptive, Fixed
+from genctl.models.watching import diversity
 from genctl.objectives.adversarial import Minimax, NonSaturating
 from genctl.objectives.boundary_equilibrium import BoundaryEquilibrium
 from genctl.randomness import RandomStream
