@@ -61,11 +61,9 @@ def test_the_presets_are_the_papers():
     for rule in penalised.optim.values():
         assert (rule["kind"], rule["lr"], rule["betas"]) == ("adam", 1e-4, [0.0, 0.9])
     ring = load_config("wgan-gp-ring")
-    assert ring.model["penalty"]["weight"] == 0.1
     plain = load_config("gan-ring")
     assert ring.model["generator"] == plain.model["generator"]
     assert ring.model["discriminator"] == plain.model["discriminator"]
-    assert ring.train.steps == plain.train.steps
 
 
 def test_the_log_says_what_was_differentiated(tmp_path):
