@@ -1,0 +1,155 @@
+"""How often ``inspect-curves`` names what was done to a run: ``diagnosis.yaml`` trained and judged.
+
+Run by hand::
+
+    python tests/benchmarks/diagnosis.py train FOLDER [--data ROOT]   # what is not there yet
+    python tests/benchmarks/diagnosis.py keep FOLDER                  # logs to tests/fixtures/curves
+    python tests/benchmarks/diagnosis.py judge [--json FILE]          # of the logs kept
+
+The logs are kept in the repository, so that ``tests/report/test_real_runs.py`` judges them again
+whenever a threshold changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from genctl.report.curves import read_curves
+from genctl.report.diagnosis import diagnose
+
+HERE = Path(__file__).parent
+KEPT = HERE.parent / "fixtures" / "curves"
+PARTS = ("chosen", "held_out")
+ROWS = 150
+"""Of a log, in training."""
+
+
+class Made(NamedTuple):
+    """One run: its part, its name, the names that are right for it, and its command."""
+
+    part: str
+    name: str
+    expected: tuple[str, ...]
+    objective: str
+    words: tuple[str, ...]
+
+
+def made(root: str = "ROOT") -> Iterator[Made]:
+    """Every run of ``diagnosis.yaml``."""
+    node = yaml.safe_load((HERE / "diagnosis.yaml").read_text(encoding="utf-8"))
+    places = {"MNIST": f"mnist:{root}", "FASHION": f"fashion-mnist:{root}"}
+    for part in PARTS:
+        for entry in node[part]:
+            expected = entry["expected"]
+            preset, steps = entry["preset"], entry.get("steps", 1500)
+            settings = [*node["settings"].get(preset, ()), *entry.get("set", ())]
+            settings += [f"log.every={max(1, steps // ROWS)}", "log.preview_every=0"]
+            words = ["train", "--preset", preset, "--steps", str(steps)]
+            if data := entry.get("data"):
+                words += ["--data", places.get(data, data)]
+            words += [word for setting in settings for word in ("--set", setting)]
+            names = (expected,) if isinstance(expected, str) else tuple(expected)
+            yield Made(part, entry["name"], names, preset, tuple(words))
+
+
+def train(folder: Path, root: str) -> None:
+    """Train what is not there yet, one after the other, on one thread."""
+    for run in made(root):
+        out = folder / run.name
+        if (out / "done").exists():
+            continue
+        words = [sys.executable, "-m", "genctl", *run.words, "--set", "evaluate.measures=[]"]
+        words += ["--out", str(out), "--device", "cpu", "--quiet", "--json"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        found = subprocess.run(words, capture_output=True, text=True, env=environment)
+        print(run.name, found.returncode, found.stderr.strip()[-300:], flush=True)
+        if found.returncode in (0, 6):  # finished, or stopped by numbers that are not finite
+            (out / "done").write_text(str(found.returncode))
+
+
+def keep(folder: Path) -> None:
+    """Copy the logs and the configurations that the diagnosis reads."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for run in made():
+        source = folder / run.name
+        text = {
+            "config": (source / "config.yaml").read_text(encoding="utf-8"),
+            "rows": (source / "metrics.jsonl").read_text(encoding="utf-8"),
+        }
+        packed = gzip.compress(json.dumps(text).encode(), mtime=0)
+        (KEPT / f"{run.name}.json.gz").write_bytes(packed)
+
+
+def verdict(name: str, folder: Path) -> str:
+    """What ``inspect-curves`` says of a kept log, unpacked into a folder."""
+    text = json.loads(gzip.decompress((KEPT / f"{name}.json.gz").read_bytes()))
+    run = folder / name
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(text["config"], encoding="utf-8")
+    (run / "metrics.jsonl").write_text(text["rows"], encoding="utf-8")
+    return diagnose(read_curves(run)).verdict
+
+
+def judge(folder: Path) -> dict[str, Any]:
+    """The confusion matrix of each part, the share named rightly and the share of false alarms."""
+    result: dict[str, Any] = {}
+    for part in PARTS:
+        matrix: dict[str, Counter[str]] = {}
+        wrong, right, alarms = {}, 0, 0
+        runs = [run for run in made() if run.part == part]
+        for run in runs:
+            found = verdict(run.name, folder)
+            matrix.setdefault(run.expected[0], Counter())[found] += 1
+            if found in run.expected:
+                right += 1
+            else:
+                wrong[run.name] = found
+                alarms += run.expected == ("healthy",)
+        healthy = sum(run.expected == ("healthy",) for run in runs)
+        result[part] = {
+            "runs": len(runs),
+            "presets": len({run.objective for run in runs}),
+            "named rightly": round(right / len(runs), 4),
+            "false alarms among healthy": round(alarms / healthy, 4),
+            "matrix": {kind: dict(sorted(row.items())) for kind, row in sorted(matrix.items())},
+            "wrong": wrong,
+        }
+    return result
+
+
+def main() -> None:
+    """See the module's docstring."""
+    import tempfile
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("train", "keep", "judge"))
+    parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--data", default="ROOT")
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    if given.what == "train":
+        train(given.folder, given.data)
+    elif given.what == "keep":
+        keep(given.folder)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            result = judge(Path(scratch))
+        text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+        print(text, end="")
+        if given.json:
+            given.json.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
