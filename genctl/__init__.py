@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from genctl.config.load import load_config as load_config
-    from genctl.engine.fit import fit as fit
     from genctl.engine.run import Run as Run
     from genctl.engine.run import open_run as open_run
     from genctl.report.evaluate import evaluate as evaluate
+    from genctl.report.scores import fit as fit
 
 __version__ = "0.1.0"
 
@@ -24,7 +24,7 @@ started = time.monotonic()
 
 _LAZY = {
     "load_config": "genctl.config.load",
-    "fit": "genctl.engine.fit",
+    "fit": "genctl.report.scores",
     "open_run": "genctl.engine.run",
     "Run": "genctl.engine.run",
     "evaluate": "genctl.report.evaluate",

@@ -22,6 +22,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -240,7 +241,12 @@ def validate(
             elif item["type"] == "missing":
                 problems.append(f"{where}: missing")
             else:
-                problems.append(f"{where}: {item['msg'].lower()}, found {item['input']!r}")
+                found = item["input"]
+                near = ""
+                if item["type"] == "literal_error" and isinstance(found, str):
+                    near = suggest(found, re.findall(r"'([^']+)'", item["ctx"]["expected"]))
+                    near = near if "did you mean" in near else ""  # the names are in the message
+                problems.append(f"{where}: {item['msg'].lower()}, found {found!r}{near}")
         return {}, problems
 
 

@@ -16,6 +16,8 @@ from genctl.errors import GenctlError, NonFiniteError, UsageError
 
 if TYPE_CHECKING:
     from genctl.config.schema import RunConfig
+    from genctl.engine.loop import FitResult
+    from genctl.report.scores import RunScorer
 
 
 def train(
@@ -105,11 +107,12 @@ def train(
         return 0
 
     from genctl.engine import distributed
-    from genctl.engine.fit import fit
     from genctl.engine.loop import require_finite
     from genctl.engine.progress import reporter
+    from genctl.report.scores import RunScorer, fit
 
     scores: dict[str, Any] = {}
+    scorer = RunScorer(config, device, None if quiet else note)
     with distributed.processes(device):
         result = fit(
             config,
@@ -122,10 +125,11 @@ def train(
             download=download,
             strict_data=strict_data,
             report=reporter(quiet),
+            scorer=scorer,
         )
-        config = RunDirectory(result.run).config()
-        if config.evaluate.measures and result.stopped_by == "steps":
-            scores = _scores(result.run, config, device, quiet)
+        config = scorer.config = RunDirectory(result.run).config()
+        if config.evaluate.measures and result.stopped_by in ("steps", "patience"):
+            scores = _scores(scorer, result)
     payload = {
         "run": str(result.run),
         "step": result.step,
@@ -134,6 +138,9 @@ def train(
         "stopped_by": result.stopped_by,
         "last": dict(result.last),
     }
+    if result.best is not None:
+        step, value = result.best
+        payload["best"] = {"step": step, "measure": config.evaluate.best, "value": value}
     try:
         require_finite(result)
     except NonFiniteError as error:
@@ -189,9 +196,13 @@ def _budget(max_time: str | None) -> float | None:
 
 def _finished(out: Path, config: RunConfig) -> bool:
     from genctl.engine import checkpoint
+    from genctl.engine.log import MetricsFile
+    from genctl.engine.scoring import owes_last
 
     known = checkpoint.steps(out / "checkpoints")
-    return bool(known) and known[-1] >= config.train.steps
+    if not known or known[-1] < config.train.steps:
+        return False
+    return not owes_last(MetricsFile(out / "metrics.jsonl"), config.evaluate, known[-1])
 
 
 def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
@@ -248,24 +259,14 @@ def _dry_run(
     return 0
 
 
-def _scores(run: Path, config: RunConfig, device: str, quiet: bool) -> dict[str, Any]:
+def _scores(scorer: RunScorer, result: FitResult) -> dict[str, Any]:
     """The measures the preset asks for when training is done."""
-    from genctl.report.evaluate import evaluate
-
     try:
-        report = evaluate(
-            run,
-            config.data.spec,
-            config.evaluate.measures,
-            features=config.evaluate.features,
-            device=device,
-            report=None if quiet else note,
-        )
+        found: dict[str, Any] = scorer.last(result.run, result.step)["metrics"]
     except GenctlError as error:  # the training is done and kept; its score can be taken again
         note(f"warning: no score: {error}; {error.remedy}")
         return {}
-    metrics: dict[str, Any] = report["metrics"]
-    return metrics
+    return found
 
 
 def _brief(metrics: dict[str, Any]) -> dict[str, str]:
@@ -286,11 +287,18 @@ def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:
         f"{payload['seconds']:.0f} s, stopped by {payload['stopped_by']}",
         "next:",
     ]
-    if payload["stopped_by"] != "steps":
+    if payload["stopped_by"] == "patience":
+        more = 2 * (config.evaluate.patience or 1)
+        lines.append(f"  genctl train --resume {run} --set evaluate.patience={more}")
+    elif payload["stopped_by"] != "steps":
         lines.append(f"  genctl train --resume {run}")
     from genctl.config.catalogue import model_capabilities
 
     able = model_capabilities(config.model["kind"])
+    if "best" in payload:
+        best = payload["best"]
+        said = f"best {best['measure']} {best['value']:.4g} at step {best['step']}"
+        lines[0] += f"; {said}: {run}@best"
     if "sample" in able:
         lines.append(f"  genctl sample {run} -n 64 --seed 0 --out {run}/grid.png")
     if "interpolate" in able:

@@ -15,6 +15,8 @@ FREE = (
     "train.keep",
     "train.compile",
     "train.on_out_of_memory",
+    "evaluate.every",
+    "evaluate.patience",
     "data.spec",
 )
 """Keys that may change. The data's place may, because its fingerprint is compared afterwards."""

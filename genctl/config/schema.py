@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from genctl.printable import is_printable
 from genctl.types import DataSpec
@@ -73,19 +73,29 @@ class EmaConfig(Section):
     last: Annotated[int, Field(ge=1)] | None = None  # instead: mean of the last n iterates
 
 
-def _not_yet(value: object) -> object:
-    if value is not None:
-        raise ValueError("scores on the way are not built yet; leave it null")
-    return value
+MeasureName = Literal["fid", "is", "kid", "modes", "nll", "accuracy", "agreement", "clusters"]
+"""The table of ``genctl.metrics.measure``, which is above this room; a test holds them equal."""
 
 
 class EvaluateConfig(Section):
-    """Scores when training is done; off by default."""
+    """Scores when training is done, and on the way; off by default."""
 
-    every: Annotated[int | None, AfterValidator(_not_yet)] = None
-    best: Annotated[str | None, AfterValidator(_not_yet)] = None
-    measures: list[Literal["fid", "is", "kid", "modes", "nll", "accuracy", "clusters"]] = []
+    every: Annotated[int | str, AfterValidator(_checked_time)] | None = None  # steps, or 5m
+    measures: list[MeasureName] = []
     features: str = "pixels"  # inception, pixels, or a classifier's run
+    n: Annotated[int, Field(ge=1)] | None = None  # examples a side; None: 10,000 or all
+    best: MeasureName | None = None  # keep the checkpoint that scores best: RUN@best
+    patience: Annotated[int, Field(ge=1)] | None = None  # stop after so many scores none better
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.every is not None and not self.measures:
+            raise ValueError("`every` needs `measures`, such as measures=[fid]")
+        if self.best is not None and (self.every is None or self.best not in self.measures):
+            raise ValueError("`best` needs `every`, and to be one of `measures`")
+        if self.patience is not None and self.best is None:
+            raise ValueError("`patience` needs `best`, the measure that must improve")
+        return self
 
 
 class LogConfig(Section):

@@ -172,7 +172,7 @@ def locate(folder: Path, at: str | None = None) -> Path:
         raise DataError(
             f"{folder.parent}@best",
             "no best checkpoint: none was chosen by a named measure",
-            "name a step",
+            "name a step; `evaluate.every` and `evaluate.best` choose one while training",
         )
     if re.fullmatch(r"[0-9]{1,18}", str(at)) and int(str(at)) in known:
         return folder / _name(int(str(at)))

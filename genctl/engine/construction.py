@@ -140,14 +140,17 @@ def take_up(
         share = training.config.train.batch_size // ranks
         notes.append(f"processes: {ranks}, before {before}; each takes {share} of a batch")
 
+    goes_on = training.step < training.config.train.steps
+
     def cut() -> None:
         dropped = checkpoint.drop_after(directory.checkpoints, training.step)
-        metrics.cut(training.step, drop=training.final_row)
+        metrics.cut(training.step, drop=training.final_row if goes_on else None)
         if dropped:
             notes.append(f"dropped the later checkpoints {', '.join(map(str, dropped))}")
 
     distributed.on_main(cut)
-    training.final_row = None
+    if goes_on:
+        training.final_row = None
     if distributed.rank():
         seed = training.config.train.seed
         torch.manual_seed(seed_of(seed, "global", distributed.rank(), training.step))

@@ -198,6 +198,12 @@ def on_main(work: Callable[[], T]) -> T | None:
     return together(lambda: work() if is_main() else None)
 
 
+def from_main(work: Callable[[], T]) -> T:
+    """Rank 0 does the work, all get its result, which must be a JSON value."""
+    found: T = _exchanged(on_main(work))[0]
+    return found
+
+
 def require_equal(what: str, digest: str, remedy: str = "") -> None:
     """Insist that all ranks computed the same.
 

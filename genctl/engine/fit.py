@@ -20,8 +20,10 @@ from genctl.engine.log import MetricsFile
 from genctl.engine.loop import FitResult, run_loop
 from genctl.engine.memory import Trial, explained, fitted, is_out_of_memory, trial_of
 from genctl.engine.progress import Reporter, Silent
+from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory
-from genctl.engine.state import Training, snapshot
+from genctl.engine.scoring import Aim, Scorer, Scoring
+from genctl.engine.state import Training, snapshot, undisturbed
 from genctl.errors import ConfigError, UsageError
 
 
@@ -37,6 +39,7 @@ def fit(
     download: bool = False,
     strict_data: bool = False,
     report: Reporter | None = None,
+    scorer: Scorer | None = None,
 ) -> FitResult:
     """Train, from the start or from a checkpoint.
 
@@ -51,6 +54,8 @@ def fit(
         download: let torchvision download a named data set.
         strict_data: refuse data with any broken file.
         report: told about progress; silent by default.
+        scorer: takes the scores on the way that ``evaluate.every`` asks for; measures live in a
+            room above, so ``genctl.fit`` brings it.
 
     Raises:
         GenctlError: of the kind that says what the user can do.
@@ -81,6 +86,7 @@ def fit(
             report.note(text)
         for text in training.model.warnings(len(dataset)):
             report.note(f"warning: {text}")
+        aim = _aim(training, directory, scorer)
         compiled, why = decide(config.train.compile, where, config.train.steps)
         names = compile_networks(training.model) if compiled else []
         report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
@@ -99,14 +105,30 @@ def fit(
                 )
             )
             distributed.together(directory.require_seen)
+        scoring = None
+        if scorer is not None and config.evaluate.every is not None:
+            scoring = Scoring(scorer, aim, config.evaluate, directory, metrics, report)
+            scoring.take_up(training.step, clock.seconds())
         report.note(f"{describe(config, where)}; {dataset.source}")
         try:
-            return run_loop(training, directory, metrics, report, clock, max_seconds)
+            return run_loop(training, directory, metrics, report, clock, max_seconds, scoring)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
             del training  # its memory is needed to see which batch would fit
             raise explained(error, config, trial) from None
+
+
+def _aim(training: Training, directory: RunDirectory, scorer: Scorer | None) -> Aim | None:
+    """Make sure that the scores on the way can be taken, before the run is begun."""
+    config, device = training.config, training.update.device
+    if config.evaluate.every is None:
+        return None
+    if scorer is None:
+        raise UsageError("evaluate.every", "nobody to take the scores", "train by `genctl.fit`")
+    run = Run(directory.path, 0, config, training.model, "averaged", device, "fp32")
+    with undisturbed(device):
+        return distributed.together(lambda: scorer.prepare(run))
 
 
 def _claim(directory: RunDirectory, new: bool, at_the_end: ExitStack) -> None:

@@ -75,6 +75,10 @@ class Window:
         return sorted(self.ordinary)
 
 
+SCORES = "evaluate/"
+"""Keys of a row of scores begin with it. Such a row stands beside the log rows, not among them."""
+
+
 class MetricsFile:
     """``metrics.jsonl``: append-only, cut back on resume."""
 
@@ -92,22 +96,32 @@ class MetricsFile:
             file.flush()
 
     def last(self) -> dict[str, Any]:
-        """The newest complete row, empty when there is none."""
+        """The newest complete log row, empty when there is none."""
         if not self.path.exists():
             return {}
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
-        whole = [line for line in lines if _step_of(line) is not None]
+        whole = [line for line in lines if _step_of(line) is not None and not _is_scores(line)]
         return dict(json.loads(whole[-1])) if whole else {}
 
+    def scores(self, key: str) -> list[tuple[int, float | None]]:
+        """Every score that was taken: its step, and the number under ``key`` or None."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        rows = [json.loads(line) for line in lines if _is_scores(line)]
+        return [(row["step"], _number(row.get(key))) for row in rows]
+
     def cut(self, step: int, drop: int | None = None) -> None:
-        """Keep the rows up to ``step``; a torn last line and the row of step ``drop`` go."""
+        """Keep the rows up to ``step``; a torn last line and the log row of step ``drop`` go."""
         if not self.path.exists():
             return
         before = self.path.read_text(encoding="utf-8", errors="replace")
         kept = [
             line
             for line in before.splitlines()
-            if (found := _step_of(line)) is not None and found <= step and found != drop
+            if (found := _step_of(line)) is not None
+            and found <= step
+            and (found != drop or _is_scores(line))
         ]
         after = "".join(line + "\n" for line in kept)
         if after == before:  # nothing to cut, so going on needs no space for it
@@ -137,3 +151,13 @@ def _step_of(line: str) -> int | None:
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return step if isinstance(step, int) else None
+
+
+def _is_scores(line: str) -> bool:
+    """Whether a line is a complete row of scores."""
+    return f'"{SCORES}' in line and _step_of(line) is not None
+
+
+def _number(value: object) -> float | None:
+    ordinary = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if ordinary and math.isfinite(value) else None  # type: ignore[arg-type]

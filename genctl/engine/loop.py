@@ -18,6 +18,7 @@ from genctl.engine.preview import write_film, write_preview
 from genctl.engine.progress import Reporter
 from genctl.engine.run_directory import RunDirectory
 from genctl.engine.schedules import Plateau
+from genctl.engine.scoring import Scoring
 from genctl.engine.state import Training, snapshot
 from genctl.errors import NonFiniteError
 
@@ -29,14 +30,26 @@ MOST_SKIPS = 20
 
 @dataclass(frozen=True)
 class FitResult:
-    """How a run ended. ``last`` is the newest row of ``metrics.jsonl``."""
+    """How a run ended.
+
+    Attributes:
+        run: its directory.
+        step: steps done in all.
+        images: real examples consumed.
+        seconds: of training, by all processes of the run.
+        stopped_by: ``steps``, ``time``, ``signal``, ``nonfinite``, or ``patience``: the score that
+            ``evaluate.best`` names has not improved for ``evaluate.patience`` scores.
+        last: the newest log row of ``metrics.jsonl``.
+        best: step and number of the best score, where ``evaluate.best`` names one.
+    """
 
     run: Path
     step: int
     images: int
     seconds: float
-    stopped_by: str  # steps | time | signal | nonfinite
+    stopped_by: str
     last: Mapping[str, Any]
+    best: tuple[int, float] | None = None
 
 
 def run_loop(
@@ -46,8 +59,9 @@ def run_loop(
     report: Reporter,
     clock: Clock,
     max_seconds: float | None,
+    scoring: Scoring | None = None,
 ) -> FitResult:
-    """Train until the steps are done, the time is up, a signal comes, or numbers fail."""
+    """Train until the steps are done, the time is up, a signal comes, or something fails."""
     config, update, model = training.config, training.update, training.model
     steps, every = config.train.steps, config.log.every
     began = clock.seconds()
@@ -75,19 +89,39 @@ def run_loop(
         last_save, saved_step = clock.seconds(), training.step
         return ""
 
+    def score() -> str:
+        """Save, and only then score what was saved; the time it takes is none of training."""
+        nonlocal last_row_at
+        now = clock.seconds()
+        if scoring is None or (trouble := save()):
+            return trouble if scoring else ""
+        scoring.take(training, seconds(), now)
+        last_row_at += clock.seconds() - now
+        return ""
+
     report.start(training.step, steps)
     with signals.listening() as requests:
+        if scoring is not None and scoring.owed(training.step):  # killed while it was scored
+            trouble = score()
         while training.step < steps and not trouble:
+            if scoring is not None and scoring.exhausted():
+                stopped_by = "patience"
+                break
             now = clock.seconds()
             late = max_seconds is not None and now > max_seconds
             due = isinstance(cadence, str) and now - last_save > seconds_of(cadence)
-            stop, late, asked = distributed.any_of(requests.stop, late, requests.save or due)
+            waited = scoring is not None and scoring.late(training.step, now)
+            stop, late, asked, waited = distributed.any_of(
+                requests.stop, late, requests.save or due, waited
+            )
             if asked:
                 requests.save = False
                 trouble = save()
             if stop or late or trouble:
                 stopped_by = "signal" if stop else "time"
                 break
+            if waited and ((trouble := score()) or (scoring and scoring.exhausted())):
+                continue
             step = training.step + 1
             logging = step == 1 or step % every == 0 or step == steps
             training.advance(logging)
@@ -98,7 +132,7 @@ def run_loop(
                     metrics.append(row)
                 now = clock.seconds()
                 rate = (training.loader.images - images_at) / max(1e-9, now - last_row_at)
-                report.row(row, rate)
+                report.row({**row, **scoring.newest} if scoring else row, rate)
                 last_row_at, images_at = now, training.loader.images
                 if step == 1 or step % every == 0:
                     _observe(training, row)
@@ -113,6 +147,8 @@ def run_loop(
                 _draw(lambda: write_preview(training, directory.samples), report)
             if isinstance(cadence, int) and step % cadence == 0:
                 trouble = save()
+            if not trouble and scoring is not None and scoring.owed(step):
+                trouble = score()
         if trouble := trouble or save():
             report.note(f"stopped at step {training.step}: {trouble}")
             stopped_by = "nonfinite"
@@ -120,7 +156,8 @@ def run_loop(
         _draw(lambda: write_film(training, directory.samples), report)
     images = training.loader.images
     last = metrics.last() if distributed.is_main() else {}
-    return FitResult(directory.path, training.step, images, seconds(), stopped_by, last)
+    best = scoring.best() if scoring else None
+    return FitResult(directory.path, training.step, images, seconds(), stopped_by, last, best)
 
 
 def _draw(picture: Callable[[], object], report: Reporter) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from genctl.engine.log import SCORES
 from genctl.printable import say
 
 
@@ -124,6 +125,12 @@ def clock(seconds: float) -> str:
 
 
 def summary(row: Mapping[str, Any]) -> str:
-    """The losses and a gauge or two, short enough for a line."""
-    shown = {k: v for k, v in row.items() if k.startswith("loss/") or k in ("began/k", "diversity")}
+    """The losses, a gauge or two and the newest scores, short enough for a line."""
+    shown = {
+        key: value
+        for key, value in row.items()
+        if key.startswith("loss/")
+        or key in ("began/k", "diversity")
+        or (key.startswith(SCORES) and "." not in key)
+    }
     return "  ".join(f"{k} {'nan' if v is None else format(v, '.4g')}" for k, v in shown.items())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,6 +148,23 @@ def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
+
+
+@contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Other work inside the block leaves no trace in a training: it may seed and set what it likes.
+
+    What is put back is what opening another model changes: the global generators, and the switches
+    of float32 products.
+    """
+    tensors, numbers = _generators(device)
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+        _restore_generators(tensors, numbers, device)
 
 
 def _generators(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:

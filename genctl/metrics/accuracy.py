@@ -41,4 +41,5 @@ MEASURE = Measure(
     ("labels",),
     ("value", "standard_error", "n"),
     _take,
+    better="larger",
 )

@@ -29,4 +29,5 @@ MEASURE = Measure(
     ("generated", "classes", "asked"),
     ("value", "standard_error", "n"),
     _take,
+    better="larger",
 )

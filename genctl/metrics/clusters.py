@@ -50,4 +50,5 @@ MEASURE = Measure(
     ("clusters",),
     ("value", "majority", "clusters", "n"),
     _take,
+    better="larger",
 )

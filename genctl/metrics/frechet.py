@@ -150,4 +150,5 @@ MEASURE = Measure(
     ("value",),
     _take,
     other_name="fd",
+    better="smaller",
 )

@@ -74,4 +74,5 @@ MEASURE = Measure(
     ("classes",),
     ("mean", "std", "splits"),
     _take,
+    better="larger",
 )

@@ -80,4 +80,5 @@ MEASURE = Measure(
     ("generated", "real"),
     ("mean", "std"),
     _take,
+    better="smaller",
 )

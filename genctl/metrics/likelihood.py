@@ -52,4 +52,5 @@ MEASURE = Measure(
     ("likelihood",),
     ("nats", "bits_per_dim", "kind", "standard_error", "n"),
     _take,
+    better="smaller",
 )

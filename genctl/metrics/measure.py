@@ -128,6 +128,7 @@ class Measure:
             entry has ``value`` or ``mean``.
         take: evidence → entry.
         other_name: its key with features other than the standard Inception network's.
+        better: which way its first number (``value``, ``mean``, or the first field) improves.
     """
 
     name: str
@@ -136,6 +137,7 @@ class Measure:
     fields: Sequence[str]
     take: Callable[[Evidence, Settings], dict[str, Any]]
     other_name: str | None = None
+    better: Literal["smaller", "larger"] | None = None
 
     def key(self, standard: bool) -> str:
         """The key in the report."""

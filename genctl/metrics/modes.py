@@ -115,4 +115,5 @@ MEASURE = Measure(
     ("generated", "mixture"),
     ("covered", "total", "high_quality", "kl", "least_share"),
     _take,
+    better="larger",
 )

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genctl.data.pictures import write_png
+from genctl.engine.log import SCORES
 from genctl.errors import UsageError
 from genctl.printable import printable
-from genctl.report.metrics_rows import Log, read_rows
+from genctl.report.metrics_rows import Log, Row, read_rows
 
 CLOCKS = ("step", "images", "seconds")
 COUNTERS = ("steps/", "nonfinite/", "seconds")
@@ -111,7 +112,7 @@ def _locate(run: str) -> tuple[Path, int | None]:
 
 
 def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | None) -> Curves:
-    rows, notes = log.rows, log.notes
+    rows, notes = _joined(log.rows), log.notes
     if rows and not log.numbered:
         notes.append("no row has a step: rows are numbered instead")
         rows = [replace(row, step=i) for i, row in enumerate(rows, 1)]
@@ -132,6 +133,35 @@ def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | N
             s: row.nonfinite for s, row in zip(steps, ordered, strict=True) if row.nonfinite
         },
         notes=notes,
+    )
+
+
+def _joined(rows: Sequence[Row]) -> list[Row]:
+    """Rows of scores, which are taken beside the log, put into the log row of their step."""
+    joined: list[Row] = []
+    for row in rows:
+        last = joined[-1] if joined else None
+        scored = any(key.startswith(SCORES) for key in row.values)
+        if scored and last is not None and row.step is not None and last.step == row.step:
+            joined[-1] = replace(last, values={**row.values, **last.values})
+        else:
+            joined.append(row)
+    return joined
+
+
+def of_training(curves: Curves) -> Curves:
+    """The curves without the rows that hold scores alone: what is seen is then what was logged."""
+    logged = [key for key in curves.columns if not key.startswith((*CLOCKS, SCORES))]
+    scored = [key for key in curves.columns if key.startswith(SCORES)]
+    kept = np.ones(len(curves), dtype=bool)
+    if scored:
+        there = [np.isfinite(curves.columns[key]) for key in logged]
+        kept = np.any(there, axis=0) if there else np.zeros(len(curves), dtype=bool)
+        kept |= np.isin(curves.step, list(curves.nonfinite))
+    return replace(
+        curves,
+        step=curves.step[kept],
+        columns={key: column[kept] for key, column in curves.columns.items()},
     )
 
 

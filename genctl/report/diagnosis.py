@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from genctl.report import instability, symptoms
-from genctl.report.curves import Curves, Span
+from genctl.report.curves import Curves, Span, of_training
 from genctl.report.game import Game, read_game
 from genctl.report.remedies import Remedies
 from genctl.report.signals import median
@@ -88,6 +88,7 @@ def diagnose(curves: Curves) -> Diagnosis:
     A log shorter than ``ENOUGH_ROWS`` is ``too-short``, unless it already ends in numbers that are
     not finite.
     """
+    curves = of_training(curves)
     game = read_game(curves)
     remedies = Remedies(curves, game)
     found = [instability.not_finite(curves, game)] if len(curves) else []

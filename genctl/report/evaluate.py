@@ -135,16 +135,16 @@ def evaluate(
     )
     earlier = None if baseline is None else gates.read_baseline(Path(baseline))
     with distributed.processes(device):
-        return _evaluated(request, earlier, out, report or (lambda text: None))
+        return answer(request, earlier, out, report or (lambda text: None))
 
 
-def _evaluated(
+def answer(
     request: Request,
     earlier: dict[str, Any] | None,
     out: str | Path | None,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """The result, equal on every process; the first one writes it."""
+    """The result of a checked request, equal on every process; the first one writes it."""
     gathered = distributed.together(lambda: gather(request))
     plan = plan_of(request, gathered)
     standard = gathered.extractor is not None and gathered.extractor.standard
@@ -248,11 +248,15 @@ def _features(extractor: Extractor, side: Sampled | Examples, batch_size: int) -
     shared = len(sizes) >= distributed.world_size()  # else some would have nothing to do
     mine = slice(distributed.rank(), None, distributed.world_size()) if shared else ALL
     batches = side.batches(batch_size, mine)
-    if isinstance(side, Sampled):  # a run's network and the extractor would fight for the device
-        found = collect(extractor, batches, side.name)
-    else:
+
+    def seen() -> Features:
+        # A run's network and the extractor would fight for the device.
+        if isinstance(side, Sampled):
+            return collect(extractor, batches, side.name)
         with one_ahead(batches) as fetched:
-            found = collect(extractor, fetched, side.name)
+            return collect(extractor, fetched, side.name)
+
+    found = distributed.together(seen)  # what one process cannot see, none waits for
     if not shared:
         return found
     return Features(_whole(found.values, sizes), _whole(found.log_probabilities, sizes))

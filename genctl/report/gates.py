@@ -43,10 +43,13 @@ class Gate:
     def read(self, metrics: Mapping[str, Any]) -> Any:
         """The number the gate speaks of: the field, or ``value``, ``mean``, or the first field."""
         entry = metrics[self.metric]
-        for name in (self.field,) if self.field else ("value", "mean", *entry):
-            if name in entry:
-                return entry[name]
-        return None
+        name = self.field or first_field(entry)
+        return entry.get(name)
+
+
+def first_field(entry: Mapping[str, Any]) -> str:
+    """The field that stands for a measure: ``value``, ``mean``, or the first."""
+    return next((name for name in ("value", "mean") if name in entry), next(iter(entry), ""))
 
 
 def parse(text: str) -> Gate:

@@ -51,6 +51,8 @@ class Request:
     raw_weights: bool
     download: bool
     strict: bool
+    run: Run | None = None
+    """The model that ``generated`` addresses, where it is open already."""
 
     @property
     def needs(self) -> set[Need]:
@@ -78,7 +80,7 @@ def gather(request: Request) -> Gathered:
         GenctlError: a side cannot be opened, or the extractor that was asked for is not to be had.
     """
     found = Gathered()
-    if sides.is_run(request.generated):
+    if request.run is not None or sides.is_run(request.generated):
         _open_run(request, found)
     else:
         _open_examples(request, found)
@@ -127,7 +129,7 @@ def mixture_of(found: Gathered) -> Mixture | None:
 
 
 def _open_run(request: Request, found: Gathered) -> None:
-    run = open_run(
+    run = request.run or open_run(
         request.generated,
         request.device,
         raw_weights=request.raw_weights,
