@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
-from genctl.cli.output import conclude, note
+from genctl.cli.output import conclude, emit, note
+from genctl.errors import UsageError
 
 
 def evaluate(
@@ -19,6 +20,15 @@ def evaluate(
     real: Annotated[
         str | None, typer.Argument(metavar="[REAL]", help="A data SPEC, or an npz of features.")
     ] = None,
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[JSON]...", help="With --compare: more results.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Results side by side: --compare A.json B.json.")
+    ] = False,
+    unlike_protocols: Annotated[
+        bool, typer.Option("--unlike-protocols", help="Compare even numbers of other meaning.")
+    ] = False,
     fid: Annotated[
         bool, typer.Option("--fid", help="Fréchet distance (`fd` in other features).")
     ] = (False),
@@ -86,6 +96,11 @@ def evaluate(
     json_output: options.Json = False,
 ) -> int:
     """Measure samples, by themselves and against real data. No flag: everything that applies."""
+    if compare:
+        files = [generated, *([real] if real else []), *(more or [])]
+        return _compare(files, unlike_protocols, out, json_output)
+    if more:
+        raise UsageError(more[0], "a third argument is for --compare", "one GENERATED, one REAL")
     flags = {
         "fid": fid,
         "is": inception_score,
@@ -125,6 +140,15 @@ def evaluate(
     for warning in result["warnings"]:
         note(f"warning: {warning}")
     return conclude(result, json_output, as_text(result))
+
+
+def _compare(files: list[str], unlike: bool, out: Path | None, json_output: bool) -> int:
+    """Results side by side; nothing is measured."""
+    from genctl.report.compare import as_text, compare
+
+    result = compare(files, unlike=unlike, out=out)
+    emit(result, json_output, as_text(result))
+    return 0
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -118,8 +118,8 @@ def judge(
     return found
 
 
-def read_baseline(path: Path) -> dict[str, Any]:
-    """An earlier ``evaluate --json``.
+def read_baseline(path: Path, option: str = "--baseline") -> dict[str, Any]:
+    """An earlier ``evaluate --json``, which the command line names after ``option``.
 
     Raises:
         DataError: it cannot be read, or is something else.
@@ -127,9 +127,9 @@ def read_baseline(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_limited(path, _LARGEST_BASELINE))
     except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"--baseline {path}", f"cannot be read: {error}", _MAKE_ONE) from None
+        raise DataError(f"{option} {path}", f"cannot be read: {error}", _MAKE_ONE) from None
     if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
-        raise DataError(f"--baseline {path}", "has no metrics", _MAKE_ONE)
+        raise DataError(f"{option} {path}", "has no metrics", _MAKE_ONE)
     return found
 
 
@@ -146,8 +146,11 @@ def _baseline_value(gate: Gate, baseline: Mapping[str, Any] | None) -> float:
 
 _MAKE_ONE = "`genctl evaluate … --out FILE` writes one"
 
-COMPARED = ("extractor", "extractor_hash", "resize", "channels", "precision", "split")
+COMPARED = ("extractor", "extractor_hash", "range", "resize", "channels", "precision", "split")
 """What two protocols must share, besides the numbers of examples, to be comparable."""
+
+COMPARED_REAL = ("fingerprint", "shape", "crop", "binarise")
+"""What their real sides must share: other data, or data that was prepared in another way."""
 
 
 def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
@@ -155,8 +158,18 @@ def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
     pairs = [
         (key, first.get(key), second.get(key)) for key in ("features", "n_generated", "n_real")
     ]
-    a, b = first.get("protocol") or {}, second.get("protocol") or {}
+    a, b = _mapping(first.get("protocol")), _mapping(second.get("protocol"))
     pairs += [(key, a.get(key), b.get(key)) for key in COMPARED]
-    mine, other = a.get("settings") or {}, b.get("settings") or {}
+    mine, other = _mapping(a.get("settings")), _mapping(b.get("settings"))
     pairs += [(key, mine[key], other[key]) for key in mine if key in other]
+    real, others = _mapping(a.get("real")), _mapping(b.get("real"))
+    pairs += [
+        (f"real {key}", real[key], others[key])
+        for key in COMPARED_REAL
+        if key in real and key in others
+    ]
     return [f"{key}: {left} against {right}" for key, left, right in pairs if left != right]
+
+
+def _mapping(node: Any) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}
