@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,14 +37,59 @@ def inspect(
 def cache(
     spec: Annotated[str | None, typer.Argument(metavar="SPEC")] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove everything cached.")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Keep its features, for evaluate to reuse.")
+    ] = False,
+    features: Annotated[
+        str | None,
+        typer.Option(metavar="inception|RUN|FILE|pixels", help="With --statistics: whose."),
+    ] = None,
+    inception_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of the standard network.")
+    ] = None,
+    n: Annotated[
+        int | None, typer.Option("-n", min=1, help="At most so many; default: 10,000 or all.")
+    ] = None,
+    seed: options.Seed = 0,
+    device: options.Device = "auto",
+    precision: Annotated[
+        str | None, typer.Option(metavar="fp32|bf16", help="Of the feature network.")
+    ] = None,
+    batch_size: options.BatchSize = None,
     size: Size = "native",
     download: options.Download = False,
     strict_data: options.StrictData = False,
+    quiet: options.Quiet = False,
     json_output: options.Json = False,
 ) -> int:
     """Decode a data set into the cache now, or say what the cache holds, or clear it."""
     if spec is not None and clear:
         raise UsageError("data cache", "both a SPEC and --clear", "give one of them")
+    if statistics:
+        if spec is None:
+            raise UsageError("--statistics", "of no data set", "data cache SPEC --statistics")
+        from genctl.report.statistics import keep_statistics
+
+        kept = keep_statistics(
+            spec,
+            size=_edge(size),
+            features=features,
+            inception_weights=inception_weights,
+            n=n,
+            seed=seed,
+            device=device,
+            batch_size=batch_size,
+            precision=precision,
+            download=download,
+            strict=strict_data,
+            report=None if quiet else note,
+        )
+        done = "were there already" if kept["reused"] else "kept"
+        text = f"{kept['features']} features of {kept['n']} examples {done}"
+        emit({"data": spec, **kept}, json_output, f"{spec}: {text} ({_size(kept['bytes'])})")
+        return 0
+    if features is not None or inception_weights is not None or n is not None:
+        raise UsageError("data cache", "features without --statistics", "add --statistics")
     from genctl.data.cache import cache_info, clear_cache
 
     if clear:
@@ -55,7 +101,7 @@ def cache(
     facts = {} if spec is None else _facts(spec, size, download, strict_data)
     info = cache_info()
     text = (
-        f"{info['folder']}: {len(info['entries'])} data sets, {_size(info['bytes'])} "
+        f"{info['folder']}: {len(info['entries'])} entries, {_size(info['bytes'])} "
         f"of at most {_size(info['limit_bytes'])}; small sets are decoded anew each time"
     )
     if spec is None:
@@ -66,15 +112,19 @@ def cache(
 
 
 def _facts(spec: str, size: str, download: bool, strict: bool) -> dict[str, Any]:
-    if size != "native" and not size.isdigit():
-        raise UsageError(f"--size {size}", "expected native or a number of pixels", "--size 64")
+    edge = _edge(size)
     from genctl.data.dataset import describe, open_dataset
 
-    edge: Any = size if size == "native" else int(size)
     facts = describe(open_dataset(spec, size=edge, download=download, strict=strict))
     for warning in facts.get("warnings", ()):
         note(f"warning: {warning}")
     return facts
+
+
+def _edge(size: str) -> Any:
+    if size != "native" and not size.isdigit():
+        raise UsageError(f"--size {size}", "expected native or a number of pixels", "--size 64")
+    return size if size == "native" else int(size)
 
 
 def _table(spec: str, facts: dict[str, Any]) -> str:

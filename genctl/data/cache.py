@@ -89,7 +89,7 @@ def load(key: str) -> tuple[np.ndarray, Index] | None:
         images = _mapped(path)
         if images.dtype != np.uint8 or list(images.shape) != node["shape"]:
             raise ValueError("images.npy does not fit its index")
-        if not _intact(path, node["checksums"]):
+        if not intact(path, node["checksums"]):
             raise ValueError("checksums differ")
         index = _read_index(folder, node["index"])
         if len(index.names) != len(images) or index.hashes.shape != (len(images), HASH_BYTES):
@@ -108,11 +108,7 @@ def store(key: str, images: Iterator[np.ndarray], shape: tuple[int, ...], index:
     Raises:
         OSError: no room, or the folder cannot be written. Nothing is left behind.
     """
-    root = cache_folder()
-    root.mkdir(parents=True, exist_ok=True)
-    temporary = root / f".tmp-{key}-{uuid.uuid4().hex}"
-    temporary.mkdir()
-    try:
+    with writing(key) as temporary:
         path = temporary / "images.npy"
         with open(path, "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}
@@ -121,7 +117,24 @@ def store(key: str, images: Iterator[np.ndarray], shape: tuple[int, ...], index:
                 file.write(np.ascontiguousarray(block).data)
             file.flush()
             os.fsync(file.fileno())
-        _write_index(temporary, index, {"shape": list(shape), "checksums": _checksums(path)})
+        _write_index(temporary, index, {"shape": list(shape), "checksums": checksums(path)})
+
+
+@contextlib.contextmanager
+def writing(key: str) -> Iterator[Path]:
+    """A folder to write into, which becomes the entry of ``key`` if the block ends well.
+
+    It must then hold ``index.json``, whose time says when the entry was last used.
+
+    Raises:
+        OSError: no room, or the folder cannot be written. Nothing is left behind.
+    """
+    root = cache_folder()
+    root.mkdir(parents=True, exist_ok=True)
+    temporary = root / f".tmp-{key}-{uuid.uuid4().hex}"
+    temporary.mkdir()
+    try:
+        yield temporary
         _remove(root / key)
         os.rename(temporary, root / key)
     except BaseException:
@@ -212,11 +225,17 @@ def _shrink(keep: str) -> None:
             total -= size
 
 
+def remove(key: str) -> None:
+    """Remove an entry, a damaged one say."""
+    _remove(cache_folder() / key)
+
+
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _checksums(path: Path) -> list[int]:
+def checksums(path: Path) -> list[int]:
+    """A CRC-32 for every block of a file."""
     sums = []
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):
@@ -224,7 +243,7 @@ def _checksums(path: Path) -> list[int]:
     return sums
 
 
-def _intact(path: Path, checksums: list[int]) -> bool:
+def intact(path: Path, checksums: list[int]) -> bool:
     """Every block of a small file; of a large one the ends and an even choice between them."""
     size = path.stat().st_size
     count = -(-size // _BLOCK)

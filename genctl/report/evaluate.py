@@ -14,26 +14,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from genctl import __version__
 from genctl.engine import distributed
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, write_atomically
 from genctl.errors import DataError, GateError, GenctlError, UsageError
-from genctl.metrics.features.extractor import DTYPES, Extractor, collect
-from genctl.metrics.features.prefetch import one_ahead
-from genctl.metrics.measure import (
-    Array,
-    Evidence,
-    Features,
-    Measure,
-    Settings,
-    UndefinedError,
-    table,
-)
+from genctl.metrics.features.extractor import DTYPES
+from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
 from genctl.registry import suggest
-from genctl.report import gates
+from genctl.report import gates, kept
 from genctl.report.gather import (
     OF_HELD_OUT,
     Gathered,
@@ -44,7 +33,7 @@ from genctl.report.gather import (
     plan_of,
 )
 from genctl.report.heldout import HeldOut
-from genctl.report.sides import ALL, DEFAULT_N, Examples, Sampled, Stored
+from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
 
 BATCH_SIZE = 64
 
@@ -127,7 +116,7 @@ def evaluate(
         [gates.parse(text) for text in require],
         device,
         _at_least_one(BATCH_SIZE if batch_size is None else batch_size, "--batch-size"),
-        _feature_precision(precision),
+        feature_precision(precision),
         run_precision,
         raw_weights,
         download,
@@ -185,7 +174,12 @@ def _at_least_one(value: int, option: str) -> int:
     return value
 
 
-def _feature_precision(wanted: str | None) -> str | None:
+def feature_precision(wanted: str | None) -> str | None:
+    """The number format of a feature network that was asked for; None: nothing was.
+
+    Raises:
+        UsageError: features are not computed in it.
+    """
     if wanted in (None, "auto", *DTYPES):
         return None if wanted == "auto" else wanted
     names = " or ".join(DTYPES)
@@ -211,8 +205,16 @@ def _collect(
             setattr(evidence, key, side.features)
         else:
             assert found.extractor is not None
-            say(f"{found.extractor.name} features of {len(side)} {key} examples")
-            setattr(evidence, key, _features(found.extractor, side, request.batch_size))
+            what = f"{found.extractor.name} features of {len(side)} {key} examples"
+            if key == "real":
+                assert isinstance(side, Examples)
+                seen = kept.real_features(
+                    found.extractor, side, request.batch_size, request.known, what, say
+                )
+            else:
+                say(what)
+                seen = kept.features_of(found.extractor, side, request.batch_size)
+            setattr(evidence, key, seen)
     if "asked" in needs and isinstance(found.generated, Sampled):
         asked = found.generated.asked
         evidence.asked = None if asked is None else asked.numpy()
@@ -240,35 +242,6 @@ def _collect(
             evidence.clusters = held.clusters()
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
     return evidence
-
-
-def _features(extractor: Extractor, side: Sampled | Examples, batch_size: int) -> Features:
-    """Features of one side; several processes take its batches by turns and all get the whole."""
-    sizes = [len(range(len(side))[i : i + batch_size]) for i in range(0, len(side), batch_size)]
-    shared = len(sizes) >= distributed.world_size()  # else some would have nothing to do
-    mine = slice(distributed.rank(), None, distributed.world_size()) if shared else ALL
-    batches = side.batches(batch_size, mine)
-
-    def seen() -> Features:
-        # A run's network and the extractor would fight for the device.
-        if isinstance(side, Sampled):
-            return collect(extractor, batches, side.name)
-        with one_ahead(batches) as fetched:
-            return collect(extractor, fetched, side.name)
-
-    found = distributed.together(seen)  # what one process cannot see, none waits for
-    if not shared:
-        return found
-    return Features(_whole(found.values, sizes), _whole(found.log_probabilities, sizes))
-
-
-def _whole(mine: Array | None, sizes: Sequence[int]) -> Array | None:
-    """The rows of all processes in the order of the batches."""
-    if mine is None:
-        return None
-    rows = torch.from_numpy(mine)
-    whole: Array = distributed.in_turns([rows], sizes, rows[:0]).numpy()
-    return whole
 
 
 def _take(

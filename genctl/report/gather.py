@@ -13,7 +13,7 @@ from genctl.engine.run_directory import split_address
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
 from genctl.metrics.features import stored
 from genctl.metrics.features.extractor import Extractor
-from genctl.metrics.measure import Measure, Need, Settings, table
+from genctl.metrics.measure import Features, Measure, Need, Settings, table
 from genctl.report import extractors, sides
 from genctl.report.gates import Gate
 from genctl.report.sides import Examples, Sampled, Stored
@@ -53,6 +53,8 @@ class Request:
     strict: bool
     run: Run | None = None
     """The model that ``generated`` addresses, where it is open already."""
+    known: dict[str, Features] = field(default_factory=dict)
+    """Features of real examples that this process has seen, kept by ``genctl.report.kept``."""
 
     @property
     def needs(self) -> set[Need]:

@@ -21,7 +21,7 @@ from genctl.engine.progress import Reporter
 from genctl.engine.run import Run
 from genctl.engine.scoring import Aim, Scores
 from genctl.errors import CapabilityError, UsageError
-from genctl.metrics.measure import Settings, table
+from genctl.metrics.measure import Features, Settings, table
 from genctl.report.evaluate import BATCH_SIZE, answer
 from genctl.report.gates import first_field
 from genctl.report.gather import Request, gather, obstacle
@@ -40,6 +40,7 @@ class RunScorer:
 
     Attributes:
         reports: the newest report, by the address it is of.
+        known: features of the real examples, computed at the first score.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class RunScorer:
     ) -> None:
         self.config, self.device, self.say = config, device, say or (lambda text: None)
         self.reports: dict[str, dict[str, Any]] = {}
+        self.known: dict[str, Features] = {}
 
     def prepare(self, run: Run) -> Aim | None:
         """Open everything once, so that what is missing is told before the first step.
@@ -107,6 +109,7 @@ class RunScorer:
             raw_weights=False,
             download=False,
             strict=False,
+            known=self.known,
         )
 
 

@@ -121,6 +121,7 @@ def open_examples(
     text: str,
     run: Run | None = None,
     *,
+    size: int | Literal["native"] = "native",
     default_split: Split | None = None,
     draws: bool = True,
     download: bool = False,
@@ -134,6 +135,7 @@ def open_examples(
     Args:
         text: the SPEC.
         run: decides size, crop, held-out share and binarisation; None leaves pictures as they are.
+        size: their edge where no run decides it.
         default_split: the part to take where the SPEC names none.
         draws: turn dynamic binarisation into one draw, with seed 0.
         download: let torchvision download a named data set.
@@ -142,9 +144,9 @@ def open_examples(
     source = parse_spec(text)
     split = source.split or default_split or ("all" if source.kind == "path" else None)
     if run is None:
-        return open_dataset(text, split=split, download=download, strict=strict)
+        return open_dataset(text, size=size, split=split, download=download, strict=strict)
     prepared = run.config.data
-    size: int | Literal["native"] = prepared.size
+    size = prepared.size
     if run.spec.kind == "image" and run.spec.shape[1] == run.spec.shape[2]:
         size = run.spec.shape[1]  # a native run is compared with data of its own size, too
     binarise = prepared.binarise

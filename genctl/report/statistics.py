@@ -1,0 +1,92 @@
+"""``data cache --statistics``: the features of a real set, kept before anything is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+from genctl.data import cached_arrays
+from genctl.data.cache import cache_folder, limit_bytes
+from genctl.engine import distributed
+from genctl.errors import GenctlError, UsageError
+from genctl.report import extractors, kept, sides
+from genctl.report.evaluate import BATCH_SIZE, feature_precision
+from genctl.report.sides import DEFAULT_N, Examples
+
+
+def keep_statistics(
+    spec: str,
+    *,
+    size: int | Literal["native"] = "native",
+    features: str | None = None,
+    inception_weights: str | Path | None = None,
+    n: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    batch_size: int | None = None,
+    precision: str | None = None,
+    download: bool = False,
+    strict: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Compute the features of real examples into the data cache, where ``evaluate`` finds them.
+
+    Args:
+        spec: a data SPEC; a folder or archive is taken whole, as ``evaluate`` does.
+        size: edge of the pictures; that of the runs they will be compared with.
+        features: whose, as in ``evaluate``.
+        inception_weights: file with the weights of the standard network.
+        n: examples at most, chosen by seed; 10,000 or all.
+        seed: chooses them.
+        device: auto, cpu, cuda or mps.
+        batch_size: examples at a time; features are found again by the same only.
+        precision: number format of the feature network, ``fp32`` or ``bf16``.
+        download: let torchvision download a named data set.
+        strict: refuse data with any broken file.
+        report: told what is being done.
+
+    Returns:
+        ``features`` (whose), ``n``, ``dimensions``, the ``key`` and ``bytes`` of the entry, whether
+        it was there before (``reused``), and its whole ``identity``.
+
+    Raises:
+        GenctlError: the cache has no room or cannot be written; or as ``evaluate`` does.
+    """
+    if sides.has_stored(spec, alone=True):
+        raise UsageError(spec, "holds features already", "give it to `genctl evaluate` as it is")
+    wanted = feature_precision(precision)
+    with distributed.processes(device):
+        dataset = sides.open_examples(spec, size=size, download=download, strict=strict)
+        side = Examples(dataset, n or DEFAULT_N, seed, spec, "real")
+        extractor = extractors.choose(
+            features,
+            [side.shape],
+            inception_weights=inception_weights,
+            device=device,
+            precision=wanted or "fp32",
+        )
+        rows = batch_size or BATCH_SIZE
+        facts = distributed.from_main(lambda: kept.identity(extractor, side, rows))
+        key = kept.key_of(facts)
+        there = distributed.from_main(lambda: cached_arrays.load(key, facts) is not None)
+        what = f"{extractor.name} features of {len(side)} examples"
+        say = report or (lambda text: None)
+        found = kept.real_features(extractor, side, rows, {}, what, say, keep=True)
+        written = distributed.from_main(lambda: cached_arrays.load(key, facts) is not None)
+    if not written:
+        raise GenctlError(
+            f"the data cache {cache_folder()}",
+            f"has no room within its {limit_bytes() / 2**30:g} GiB, or cannot be written",
+            "GENCTL_CACHE=FOLDER, GENCTL_CACHE_GIB=N, or -n N for fewer examples",
+        )
+    assert found.values is not None
+    return {
+        "features": extractor.name,
+        "n": len(side),
+        "dimensions": found.values.shape[1],
+        "key": key,
+        "bytes": sum(file.stat().st_size for file in (cache_folder() / key).iterdir()),
+        "reused": there,
+        "identity": facts,
+    }
