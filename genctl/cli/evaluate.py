@@ -21,7 +21,7 @@ def evaluate(
         str | None, typer.Argument(metavar="[REAL]", help="A data SPEC, or an npz of features.")
     ] = None,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[JSON]...", help="With --compare: more results.")
+        list[str] | None, typer.Argument(metavar="JSON", help="With --compare: more results.")
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Results side by side: --compare A.json B.json.")
