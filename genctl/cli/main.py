@@ -17,6 +17,7 @@ from genctl.cli import (
     inspect_curves,
     interpolate,
     presets,
+    report,
     sample,
     study,
     train,
@@ -71,6 +72,7 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("study")(study.study)
+app.command("report")(report.report)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
