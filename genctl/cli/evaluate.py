@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
+from genctl.cli.human import alone, judge_answers, one_or_none, write_page
 from genctl.cli.output import conclude, emit, note
-from genctl.errors import UsageError
 
 
 def evaluate(
@@ -17,11 +17,9 @@ def evaluate(
         str,
         typer.Argument(metavar="GENERATED", help="A run (sampled on the fly), folder, zip, npz."),
     ],
-    real: Annotated[
-        str | None, typer.Argument(metavar="[REAL]", help="A data SPEC, or an npz of features.")
-    ] = None,
-    more: Annotated[
-        list[str] | None, typer.Argument(metavar="JSON", help="With --compare: more results.")
+    others: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[REAL]", help="A data SPEC, or an npz of features."),
     ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Results side by side: --compare A.json B.json.")
@@ -59,6 +57,17 @@ def evaluate(
     is_splits: Annotated[int, typer.Option(min=1, help="Splits of the Inception score.")] = 10,
     kid_subsets: Annotated[int, typer.Option(min=1, help="Subsets of KID.")] = 100,
     kid_subset_size: Annotated[int, typer.Option(min=2, help="Rows of a KID subset.")] = 1000,
+    human: Annotated[
+        bool, typer.Option("--human", help="Write a page that asks people: real or generated?")
+    ] = False,
+    seconds: Annotated[
+        float | None,
+        typer.Option(metavar="T", help="With --human: show each picture only that long."),
+    ] = None,
+    human_results: Annotated[
+        bool,
+        typer.Option("--human-results", help="The arguments are files of answers to such pages."),
+    ] = False,
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="Examples a side; default: 10,000 or all.")
     ] = None,
@@ -97,10 +106,7 @@ def evaluate(
 ) -> int:
     """Measure samples, by themselves and against real data. No flag: everything that applies."""
     if compare:
-        files = [generated, *([real] if real else []), *(more or [])]
-        return _compare(files, unlike_protocols, out, json_output)
-    if more:
-        raise UsageError(more[0], "a third argument is for --compare", "one GENERATED, one REAL")
+        return _compare([generated, *(others or [])], unlike_protocols, out, json_output)
     flags = {
         "fid": fid,
         "is": inception_score,
@@ -111,6 +117,29 @@ def evaluate(
         "agreement": agreement,
         "clusters": clusters,
     }
+
+    if human or human_results or seconds is not None:
+        alone([name for name, asked in flags.items() if asked], human, human_results, seconds)
+    if human_results:
+        return judge_answers([generated, *(others or [])], require or [], out, json_output)
+    real = one_or_none(others)
+    if human:
+        return write_page(
+            generated,
+            real,
+            out,
+            n=n,
+            seconds=seconds,
+            seed=seed,
+            device=device,
+            precision=run_precision,
+            batch_size=batch_size,
+            raw_weights=raw_weights,
+            download=download,
+            strict=strict_data,
+            quiet=quiet,
+            json_output=json_output,
+        )
 
     from genctl.report.evaluate import evaluate as measure
 
