@@ -110,7 +110,7 @@ def _score(name: str, entry: Mapping[str, Any]) -> Score:
     value = _shown(rest.pop(head))
     error = "std" if head == "mean" else "standard_error"
     if isinstance(rest.get(error), int | float):
-        value += f" ± {_shown(rest.pop(error))}"
+        value += f" ± {rest.pop(error):.2g}"
     if head == "covered" and "total" in rest:
         value += f" of {_shown(rest.pop('total'))}"
     if head not in ("value", "mean"):

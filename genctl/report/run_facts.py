@@ -46,6 +46,7 @@ class RunFacts:
         name: the folder's.
         config: the resolved configuration.
         parameters: trainable numbers of each player.
+        trainable: all of them, those that players share once.
         commands: what each does, and the command line.
         settings: the configuration as dotted keys.
         environment: versions, device and the like.
@@ -64,6 +65,7 @@ class RunFacts:
     name: str
     config: RunConfig
     parameters: dict[str, int]
+    trainable: int
     commands: list[tuple[str, str]]
     settings: list[Setting]
     environment: list[tuple[str, str]]
@@ -97,11 +99,13 @@ def read_facts(address: str, share: int = 1) -> RunFacts:
     environment, notes = _environment(run)
     results, odd = read_results(run, until)
     step = int(curves.step[-1]) if len(curves) else 0
+    parameters, trainable = _parameters(config, notes)
     return RunFacts(
         address=printable(address),
         name=printable(path.resolve().name),
         config=config,
-        parameters=_parameters(config, notes),
+        parameters=parameters,
+        trainable=trainable,
         commands=_commands(path, environment),
         settings=_settings(config),
         environment=[
@@ -139,15 +143,19 @@ def _environment(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
     return {str(key): value for key, value in node.items()}, []
 
 
-def _parameters(config: RunConfig, notes: list[str]) -> dict[str, int]:
+def _parameters(config: RunConfig, notes: list[str]) -> tuple[dict[str, int], int]:
+    """Trainable numbers of each player, and of all together."""
     if config.found is None:
         notes.append("parameters were not counted: config.yaml lacks the facts of the data")
-        return {}
+        return {}, 0
     try:
-        return parameter_counts(build_example(config, config.found.spec()))
+        model = build_example(config, config.found.spec())
     except (GenctlError, RuntimeError, ValueError, TypeError, LookupError, MemoryError) as error:
         notes.append(f"parameters were not counted: {printable(error)}")
-        return {}
+        return {}, 0
+    owned = {name for modules in model.players.values() for name in modules}
+    weights = {id(p): p.numel() for n in owned for p in model.get_submodule(n).parameters()}
+    return parameter_counts(model), sum(weights.values())
 
 
 def _commands(path: Path, environment: dict[str, Any]) -> list[tuple[str, str]]:

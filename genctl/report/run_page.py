@@ -89,22 +89,22 @@ def render(runs: Sequence[RunFacts]) -> str:
 def _run(run: RunFacts, name: str) -> dict[str, Any]:
     """One run as the template wants it."""
     about = run.config.about
-    total = sum(run.parameters.values())
     counts = ", ".join(f"{player} {count:,}" for player, count in run.parameters.items())
     data = run.config.data.spec or "not named"
     found = run.config.found
     if found is not None:
         shape = " × ".join(str(edge) for edge in found.shape)
-        data += f": {found.examples:,} {found.kind}s of {shape}"
+        kind = "images" if found.kind == "image" else found.kind
+        data += f": {found.examples:,} {kind} of {shape}"
     speed = run.images / run.seconds if run.seconds else math.nan
     facts = [
         ("Preset", run.config.preset or "none"),
         ("Model", str(run.config.model.get("kind", ""))),
         ("Paper", str(about.get("paper", "")) or "none named"),
-        ("Trainable parameters", f"{total:,} ({counts})" if counts else "not counted"),
+        ("Trainable parameters", f"{run.trainable:,} ({counts})" if counts else "not counted"),
         ("Data", data),
         ("Training", f"{run.step:,} steps, {run.images:,.0f} images, {duration(run.seconds)}"),
-        ("Speed", f"{speed:,.0f} images a second" if math.isfinite(speed) else "not known"),
+        ("Speed", f"{speed:,.0f} examples a second" if math.isfinite(speed) else "not known"),
         ("Precision, seed", f"{run.config.train.precision}, {run.config.train.seed}"),
         ("Ended", run.end),
     ]

@@ -28,11 +28,16 @@
   const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
   const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
+  // Not the attribute "disabled", which would take the keyboard's focus away at every question.
+  const ready = (yes) => {
+    for (const id of ["real", "generated"]) get(id).setAttribute("aria-disabled", String(!yes));
+  };
+
   async function ask() {
     const number = answers.length + 1;
     const picture = get("picture");
     began = null;
-    for (const id of ["real", "generated"]) get(id).disabled = true;
+    ready(false);
     picture.classList.add("away");
     picture.src = pictures[number - 1];
     picture.alt = "Picture " + number;
@@ -46,7 +51,7 @@
     }
     if (get("trial").hidden) return; // stopped meanwhile
     picture.classList.remove("away");
-    for (const id of ["real", "generated"]) get(id).disabled = false;
+    ready(true);
     await painted();
     began = performance.now();
     if (facts.shown_seconds !== null) {
@@ -70,7 +75,7 @@
     const half = z * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
     return [(centre - half) / scale, (centre + half) / scale];
   }
-  const percent = (share) => (100 * share).toFixed(1) + " %";
+  const percent = (share) => (100 * share).toFixed(0) + " %";
 
   function finish() {
     const known = truths();
@@ -81,7 +86,8 @@
       get(side + "-shown").textContent = shown.length;
       get(side + "-real").textContent = real;
       get(side + "-share").textContent = shown.length ? percent(real / shown.length) : "–";
-      get(side + "-interval").textContent = shown.length ? wilson(real, shown.length).map(percent).join(" to ") : "–";
+      const [low, high] = shown.length ? wilson(real, shown.length) : [0, 1];
+      get(side + "-interval").textContent = percent(low) + " to " + percent(high);
     }
     const right = judged.filter((entry) => entry.truth === entry.answer).length;
     get("summary").textContent = judged.length

@@ -24,6 +24,16 @@ for (const place of document.querySelectorAll("[data-samples]")) {
   place.classList.add("sliding");
   show();
 }
+// A table that is wider than the page can be scrolled by keys.
+const reach = () => {
+  for (const place of document.querySelectorAll(".wide")) {
+    if (place.scrollWidth > place.clientWidth) place.tabIndex = 0;
+    else place.removeAttribute("tabindex");
+  }
+};
+addEventListener("resize", reach);
+addEventListener("toggle", reach, true);
+reach();
 // What is folded away on the screen is wanted on paper.
 let opened = [];
 addEventListener("beforeprint", () => {
