@@ -6,12 +6,19 @@ cannot be shown stands there as its escape, so that it is seen and does nothing.
 
 from __future__ import annotations
 
+import codecs
+import io
 import os
 import re
 import sys
+from typing import TextIO
 
 # Control characters, line separators, marks that turn the direction of writing, lone surrogates.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_PLAIN = {"→": "->", "←": "<-", "±": "+-", "×": "x", "…": "...", "–": "-", "—": "-", "·": "-"}
+_PLAIN |= {"≤": "<=", "≥": ">=", "≈": "~", "é": "e", "ö": "o", "²": "^2", "β": "beta", "ρ": "rho"}
+"""What our own messages hold, for terminals without Unicode."""
 
 
 def printable(text: object, limit: int = 200) -> str:
@@ -29,6 +36,25 @@ def printable(text: object, limit: int = 200) -> str:
 def is_printable(text: str) -> bool:
     """Whether nothing in the text needs an escape."""
     return _UNSEEN.search(text) is None
+
+
+def write_anywhere(*streams: TextIO) -> None:
+    """Let streams write what their encoding lacks in plain characters, else as its escape.
+
+    In the C locale an arrow in a message, or an accent in a file's name, would end the command.
+    """
+    codecs.register_error("genctl.plain", _in_plain)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="genctl.plain")
+
+
+def _in_plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lost = error.object[error.start : error.end]
+    shown = (_PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode("ascii") for c in lost)
+    return "".join(shown), error.end
 
 
 def _escape(match: re.Match[str]) -> str:

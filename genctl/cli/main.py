@@ -26,6 +26,7 @@ from genctl.cli.output import report_error
 from genctl.engine.launch import launched_rank
 from genctl.engine.signals import interrupting
 from genctl.errors import GenctlError, OutOfMemoryError, StoppedError, UsageError
+from genctl.printable import write_anywhere
 
 EPILOG = """Exit codes: 0 done · 1 failed · 2 bad usage or configuration · 3 a --require gate was
 not met · 4 bad or missing data · 5 missing capability, extra or weights · 6 non-finite numbers
@@ -81,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code of the contract.
     """
+    write_anywhere(sys.stdout, sys.stderr)
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     json_output = "--json" in words
     if launched_rank() and words[0] not in IN_PARALLEL:

@@ -126,6 +126,21 @@ def test_reports_in_the_way_are_a_warning(healthy, capsys) -> None:
     assert "--plot FILE writes elsewhere" in captured.err
 
 
+def test_a_terminal_without_unicode_gets_plain_characters(healthy) -> None:
+    import subprocess
+    import sys
+
+    words = [sys.executable, "-m", "genctl", "inspect-curves", str(healthy)]
+    done = subprocess.run(
+        words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode("ascii")
+    assert "*" in text
+    assert "->" in text  # an arrow in the evidence
+    assert not any(byte < 32 and byte != 10 for byte in done.stdout)
+
+
 @pytest.mark.parametrize(
     ("words", "code"), [(["nowhere"], 4), (["run@worst"], 2), ([], 2), (["table.csv"], 4)]
 )
