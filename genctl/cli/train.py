@@ -304,6 +304,7 @@ def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:
     if "interpolate" in able:
         lines.append(f"  genctl interpolate {run} --steps 10 --rows 6 --out {run}/walk.png")
     lines.append(f"  genctl inspect-curves {run}")
+    lines.append(f"  genctl report {run}")
     if able and set(able) & {"sample", "log_likelihood"}:
         lines.append(f"  genctl evaluate {run} {config.data.spec} --features pixels")
     return "\n".join(lines)

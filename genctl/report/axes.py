@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+_LEAST = 1e-290  # of a span: its fractions are still ordinary numbers
 WIDE = 100.0
 """Extremes this many times the median hide the rest on a linear axis."""
 
@@ -70,7 +71,7 @@ def axis_for(values: np.ndarray, logarithmic: bool = False) -> Axis:
     if low > 0 and (logarithmic or wide):
         return Axis("log", low, high)
     if wide:
-        return Axis("symlog", low, high, middle)
+        return Axis("symlog", low, high, max(middle, 1e-30 * float(sizes.max())))
     room = 0.04 * (high - low)
     return Axis("linear", low - room, high + room)
 
@@ -87,7 +88,7 @@ def label(value: float) -> str:
 def _round_values(low: float, high: float, most: int = 5) -> list[float]:
     """At most ``most`` multiples of 1, 2 or 5 × 10ⁿ."""
     span = high - low
-    if not (math.isfinite(span) and span > 0):
+    if not _LEAST < span < math.inf:
         return []
     power = 10.0 ** math.floor(math.log10(span / most))
     step = next(m * power for m in (1, 2, 5, 10, 20) if span / (m * power) <= most)

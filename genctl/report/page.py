@@ -21,10 +21,11 @@ from markupsafe import Markup
 from genctl import __version__
 from genctl.engine.run_directory import write_atomically
 from genctl.errors import UsageError
+from genctl.reading import open_regular
 
 MARK = "genctl"
 """Content of the meta tag ``generator``, by which a page of ours is known."""
-_LOOKED_AT = 4096  # characters at the beginning of a file, in which that tag stands
+_LOOKED_AT = 4096  # bytes at the beginning of a file, in which that tag stands
 
 
 def render(name: str, values: Mapping[str, Any]) -> str:
@@ -76,8 +77,8 @@ def png_uri(data: bytes, kind: str = "png") -> str:
 
 def _is_ours(path: Path) -> bool:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
-            return f'name="generator" content="{MARK} ' in file.read(_LOOKED_AT)
+        with open_regular(path) as file:
+            return f'name="generator" content="{MARK} '.encode() in file.read(_LOOKED_AT)
     except OSError:
         return False
 

@@ -18,6 +18,8 @@ LARGEST = 2**22
 """Bytes of one result; an ordinary one has a few thousand."""
 MOST = 24
 """Results shown of one run, the latest steps first."""
+MOST_KEYS = 200
+"""Of one protocol."""
 _NAME = re.compile(r"evaluate-(\d{1,15})-.*\.json")
 _LISTED = 8
 
@@ -66,7 +68,7 @@ def read_results(run: RunDirectory, until: int | None = None) -> tuple[list[Resu
                 raise ValueError("leads out of the run")
             node = json.loads(read_limited(path, LARGEST).decode("utf-8"))
             found.append(_result(int(match[1]), node))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError, OverflowError) as error:
             notes.append(f"{path.name} was left out: {printable(error)}")
     if len(found) > MOST:
         notes.append(f"the last {MOST} of {len(found)} results")
@@ -92,8 +94,8 @@ def _result(step: int, node: Any) -> Result:
     return Result(
         step,
         printable(f"step {step:,}{against}{features}", 400),
-        [_score(printable(name), entry) for name, entry in entries],
-        [(printable(key), _shown(value)) for key, value in protocol.items()],
+        [_score(printable(name), entry) for name, entry in entries[:MOST_KEYS]],
+        [(printable(key), _shown(value)) for key, value in list(protocol.items())[:MOST_KEYS]],
         notes,
     )
 

@@ -24,6 +24,8 @@ from genctl.report.previews import BUDGET, Previews, read_previews
 from genctl.report.recorded_scores import Result, read_results
 
 _LARGEST_ENVIRONMENT = 2**20
+MOST_KEYS = 1000
+"""Shown of a configuration or an environment."""
 _LONGEST = 300  # characters of a value in a table
 _STEP = re.compile(r"\d{1,15}")
 
@@ -97,6 +99,9 @@ def read_facts(address: str, share: int = 1) -> RunFacts:
     curves = read_curves(address)
     until = None if at is None else _step_of(at, curves)
     environment, notes = _environment(run)
+    settings = _settings(config)
+    if len(settings) > MOST_KEYS:
+        notes.append(f"the first {MOST_KEYS:,} of {len(settings):,} keys of the configuration")
     results, odd = read_results(run, until)
     step = int(curves.step[-1]) if len(curves) else 0
     parameters, trainable = _parameters(config, notes)
@@ -107,10 +112,10 @@ def read_facts(address: str, share: int = 1) -> RunFacts:
         parameters=parameters,
         trainable=trainable,
         commands=_commands(path, environment),
-        settings=_settings(config),
+        settings=settings[:MOST_KEYS],
         environment=[
             (printable(key), _shown(value))
-            for key, value in flatten(environment).items()
+            for key, value in environment.items()
             if key != "command"
         ],
         step=step,
@@ -135,12 +140,10 @@ def _step_of(at: str, curves: Curves) -> int:
 def _environment(run: RunDirectory) -> tuple[dict[str, Any], list[str]]:
     try:
         data = read_limited(run.path / "environment.json", _LARGEST_ENVIRONMENT)
-        node = json.loads(data.decode("utf-8"))
+        flat = dict(list(flatten(json.loads(data.decode("utf-8"))).items())[:MOST_KEYS])
     except (OSError, ValueError, RecursionError) as error:
         return {}, [f"environment.json was left out: {printable(error)}"]
-    if not isinstance(node, dict):
-        return {}, ["environment.json was left out: it is no JSON object"]
-    return {str(key): value for key, value in node.items()}, []
+    return flat, []
 
 
 def _parameters(config: RunConfig, notes: list[str]) -> tuple[dict[str, int], int]:

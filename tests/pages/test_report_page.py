@@ -6,9 +6,12 @@ import base64
 import hashlib
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from whole_runs import INJECTION, Page, made_run, noise
 
 from genctl.cli.main import main
@@ -16,8 +19,8 @@ from genctl.config.load import read_yaml
 from genctl.engine.construction import build_model
 from genctl.report import previews
 from genctl.report.axes import axis_for
-from genctl.report.curves import read_curves
-from genctl.report.vector_curves import HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, draw
+from genctl.report.curves import Curves, read_curves
+from genctl.report.vector_curves import BOTTOM, HEIGHT, LEFT, MOST_POINTS, RIGHT, TOP, WIDTH, draw
 
 
 def report(capsys, *words) -> dict:
@@ -173,6 +176,8 @@ def test_a_run_that_lost_parts_still_has_a_page(tmp_path, capsys) -> None:
     run = made_run(tmp_path / "run", rows=3, previews=0)
     (run / "environment.json").write_text("[1, 2")
     (run / "reports" / "evaluate-00000300-x.json").write_text('{"metrics": 3}')
+    huge = f'{{"metrics": {{"fid": {{"value": 1{"0" * 400}, "n": [{"[" * 500}{"]" * 500}]}}}}}}'
+    (run / "reports" / "evaluate-00000300-y.json").write_text(huge)
     (run / "metrics.jsonl").write_text("")
     (one,) = report(capsys, run)["runs"]
     assert one["verdict"] == "too-short"
@@ -216,6 +221,20 @@ def test_an_axis_shows_its_values_and_has_ticks_within(values, logarithmic, kind
     assert ticks == sorted(set(ticks))
     assert all(axis.low <= tick <= axis.high for tick in ticks)
     assert len(ticks) <= 11
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=30))
+def test_any_numbers_are_drawn_within_the_frame(values) -> None:
+    curves = Curves("x", Path("x"), None, np.arange(len(values)), {"loss/x": np.array(values)})
+    kept = [v for v in values if abs(v) < 3e38]
+    for drawing in draw([curves], ["x"]) if len(kept) == len(values) else []:
+        pairs = re.findall(r"[ML](\S+?) (\S+?)(?=[ML]|$)", drawing.lines[0].path)
+        assert len(pairs) == len(values)
+        for x, y in pairs:
+            assert LEFT <= float(x) <= WIDTH - RIGHT
+            assert TOP <= float(y) <= HEIGHT - BOTTOM
+        for tick in drawing.y_ticks:
+            assert TOP <= tick.at <= HEIGHT - BOTTOM
 
 
 def test_a_long_log_is_thinned_without_losing_its_peak_or_its_gap(tmp_path) -> None:
