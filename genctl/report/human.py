@@ -2,7 +2,8 @@
 
 One picture at a time, half of them real, in an order drawn by the seed. Nothing but the picture may
 tell which is which, so both sides go through the same function: one size, one number of channels,
-one file format without compression, in which every picture has equally many bytes.
+one file format without compression, in which every picture has equally many bytes. What a picture
+itself shows stays: photographs that were kept as JPEG have its traces, and may be known by them.
 
 The page must know the answers to show a result at the end, so its key is in it: one bit a picture,
 masked by a stream of pseudo-random bits. That keeps it from being read at a glance in the page's

@@ -84,6 +84,12 @@ def _result(step: int, node: Any) -> Result:
     protocol |= flatten(recorded) if isinstance(recorded, dict) else {}
     against = f" against {node['real']}" if node.get("real") else ""
     features = f", {node['features']} features" if node.get("features") else ""
+    sizes = [
+        f"{_shown(node[f'n_{side}'])} {side}"
+        for side in ("generated", "real")
+        if isinstance(node.get(f"n_{side}"), int)
+    ]
+    counted = f", {' and '.join(sizes)}" if sizes else ""
     warnings = node.get("warnings")
     gates = node.get("gates")
     notes = [printable(text, 500) for text in warnings] if isinstance(warnings, list) else []
@@ -93,7 +99,7 @@ def _result(step: int, node: Any) -> Result:
             notes.append(f"gate {printable(gate.get('require'))}: {met}")
     return Result(
         step,
-        printable(f"step {step:,}{against}{features}", 400),
+        printable(f"step {step:,}{against}{features}{counted}", 400),
         [_score(printable(name), entry) for name, entry in entries[:MOST_KEYS]],
         [(printable(key), _shown(value)) for key, value in list(protocol.items())[:MOST_KEYS]],
         notes,

@@ -114,6 +114,7 @@ def _run(run: RunFacts, name: str) -> dict[str, Any]:
         "facts": facts,
         "verdict": run.diagnosis.verdict,
         "findings": run.diagnosis.findings,
+        "spans": run.diagnosis.spans,
         "drawings": vector_curves.draw([run.curves], [name], run.diagnosis.spans),
         "previews": run.previews,
         "results": run.results,

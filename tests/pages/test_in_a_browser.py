@@ -138,9 +138,11 @@ def test_the_keyboard_reaches_everything_in_order(browser, report) -> None:
         f"#run1-{name}" for name in ("facts", "curves", "samples", "scores", "again")
     ]
     rest = [name for name in reached[5:] if name == "run1-step" or not name.startswith("Facts")]
-    for name in ("run1-step", "Protocol", "Environment"):
+    for name in ("run1-step", "Protocol at step 3,000", "Environment"):
         assert name in rest
-    assert rest.index("run1-step") < rest.index("Protocol") < rest.index("Environment")
+    assert (
+        rest.index("run1-step") < rest.index("Protocol at step 3,000") < rest.index("Environment")
+    )
 
 
 def test_tables_have_names_and_headers(browser, report) -> None:
