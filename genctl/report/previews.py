@@ -108,7 +108,7 @@ def _read(path: Path, run: Path) -> Image.Image | None:
 def _encoded(image: Image.Image, share: int) -> tuple[bytes, str]:
     """PNG where that is small enough, else JPEG, ever smaller."""
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
+    image.save(buffer, format="PNG")
     if buffer.tell() <= share:
         return buffer.getvalue(), "png"
     while True:

@@ -48,7 +48,7 @@ def question(tmp_path_factory):
     return made
 
 
-def until(condition, seconds: float = 5.0) -> None:
+def until(condition, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it never came to be"
@@ -212,6 +212,19 @@ def is_light(browser) -> bool:
     )
 
 
+FILM = """(() => {
+  window.film = [];
+  const watch = new MutationObserver((changes) => { for (const { target } of changes) {
+    window.film.push([performance.now(), target.id, target.className]);
+    if (target.className === "shown")
+      document.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft", bubbles: true }));
+  } });
+  for (const id of ["picture", "cross"])
+    watch.observe(document.getElementById(id), { attributeFilter: ["class"] });
+})()"""
+"""When the picture and the cross came and went: a machine that is busy looks too late itself."""
+
+
 def wait_for(browser, i: int) -> None:
     """Until question ``i`` can be answered: its picture was painted a frame ago."""
     browser.driver.execute_async_script(
@@ -259,7 +272,7 @@ def test_a_sitting_by_keys(browser, question, capsys) -> None:
     assert element(browser, "generated-interval").text == f"{low} to {high}"
     with open(file) as stream:
         times = [answer["seconds"] for answer in json.load(stream)["answers"]]
-    assert all(0 <= seconds < 5 for seconds in times)
+    assert all(0 <= seconds < 60 for seconds in times)
 
 
 def test_a_sitting_by_buttons_that_ends_early(browser, question, capsys) -> None:
@@ -279,16 +292,20 @@ def test_a_sitting_by_buttons_that_ends_early(browser, question, capsys) -> None
 
 def test_a_picture_is_shown_only_as_long_as_asked(browser, question, capsys) -> None:
     browser.open(question(2, "--seconds", "0.3"))
+    browser.run(FILM)
     element(browser, "start").click()
-    cross, picture = element(browser, "cross"), element(browser, "picture")
-    visible = lambda: picture.value_of_css_property("visibility") == "visible"  # noqa: E731
-    until(cross.is_displayed)
-    assert not visible()
-    press(browser, "ArrowLeft")  # too early: nothing was shown
-    until(visible)
-    began = time.monotonic()
-    until(lambda: not visible())
-    assert 0.15 < time.monotonic() - began < 1.5
+    until(lambda: len(browser.run("window.film")) >= 5)
+    film = browser.run("window.film")[:5]
+    assert [(name, look) for _, name, look in film] == [
+        ("picture", "away"),
+        ("cross", "shown"),  # and a key is pressed: too early, nothing was shown
+        ("cross", ""),
+        ("picture", ""),
+        ("picture", "away"),
+    ]
+    times = [at for at, _, _ in film]
+    assert times[2] - times[1] > 400
+    assert 290 < times[4] - times[3] < 3000
     assert number(browser) == 1
     press(browser, "ArrowLeft")  # there is time to answer
     wait_for(browser, 2)

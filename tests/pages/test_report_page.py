@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from whole_runs import INJECTION, Page, made_run, noise
 
@@ -223,6 +223,7 @@ def test_an_axis_shows_its_values_and_has_ticks_within(values, logarithmic, kind
     assert len(ticks) <= 11
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.floats(), min_size=1, max_size=30))
 def test_any_numbers_are_drawn_within_the_frame(values) -> None:
     curves = Curves("x", Path("x"), None, np.arange(len(values)), {"loss/x": np.array(values)})
