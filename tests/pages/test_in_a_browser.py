@@ -286,6 +286,7 @@ def test_a_sitting_by_buttons_that_ends_early(browser, question, capsys) -> None
     wait_for(browser, 5)
     assert browser.run("document.documentElement.scrollWidth") == 390
     element(browser, "stop").click()
+    assert browser.run("(e => e.scrollWidth - e.clientWidth)(document.querySelector('.wide'))") <= 0
     human = judged(capsys, save(browser))
     assert (human["value"], human["n_generated"] + human["n_real"]) == (1.0, 4)
 
