@@ -124,7 +124,7 @@ class HasLatent(Protocol):
         """``(n, latent_dim)`` draws from the prior."""
 
     def decode(self, z: Tensor) -> Tensor:
-        """``(n, latent_dim)`` → ``(n, *shape)``, deterministic."""
+        """``(n, latent_dim)`` → ``(n, *shape)``, deterministic and differentiable in ``z``."""
 
 
 @runtime_checkable
@@ -204,7 +204,19 @@ class HasDiscriminatorFeatures(Protocol):
     """Offers its discriminator's representation, for probes."""
 
     def discriminator_features(self, x: Tensor) -> Tensor:
-        """``(N, *shape)`` → ``(N, F)``."""
+        """``(N, *shape)`` → ``(N, F)``: what its last layer, which gives the score, is given.
+
+        Radford et al. 2016 (arXiv:1511.06434, section 5.1) take the output of every layer instead,
+        max-pooled to 4 × 4; of the layers here the last alone is the closest to the game.
+        """
+
+
+@runtime_checkable
+class HasDiscriminatorScore(Protocol):
+    """Offers its discriminator's verdict on an example, to find strange ones by."""
+
+    def discriminator_score(self, x: Tensor) -> Tensor:
+        """``(N, *shape)`` → ``(N,)``, high where it takes an example for real."""
 
 
 CAPABILITIES: dict[str, type] = {
@@ -220,6 +232,7 @@ CAPABILITIES: dict[str, type] = {
     "sweep_codes": SweepsCodes,
     "features": HasFeatures,
     "discriminator_features": HasDiscriminatorFeatures,
+    "discriminator_score": HasDiscriminatorScore,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
+from genctl.cli.entry_text import own_words, whole_numbers
 from genctl.cli.human import alone, judge_answers, one_or_none, write_page
 from genctl.cli.output import conclude, emit, note
 
@@ -43,6 +44,36 @@ def evaluate(
     clusters: Annotated[
         bool, typer.Option("--clusters", help="Agreement of a run's own clusters with labels.")
     ] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Few labels on the run's features (if asked for).")
+    ] = False,
+    manifold: Annotated[
+        bool, typer.Option("--manifold", help="Precision, recall on toy:triangles (if asked for).")
+    ] = False,
+    anomaly: Annotated[
+        bool, typer.Option("--anomaly", help="AUROC of strange examples (if asked for).")
+    ] = False,
+    probe_labels: Annotated[
+        str, typer.Option(metavar="N,…", help="How many labels a probe learns from.")
+    ] = "100,1000",
+    probe_draws: Annotated[int, typer.Option(min=1, help="Draws of a probe's labels.")] = 5,
+    manifold_delta: Annotated[
+        float, typer.Option(help="Distance within which a picture is on the manifold.")
+    ] = 0.75,
+    anomaly_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="likelihood|reconstruction|discriminator",
+            help="What is strange; default: the first that the model can.",
+        ),
+    ] = None,
+    anomaly_class: Annotated[
+        list[int] | None,
+        typer.Option(help="A label of REAL that is strange; default: those of data.without."),
+    ] = None,
+    anomaly_data: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Strange examples; REAL is then normal.")
+    ] = None,
     features: Annotated[
         str | None,
         typer.Option(
@@ -104,7 +135,7 @@ def evaluate(
     quiet: options.Quiet = False,
     json_output: options.Json = False,
 ) -> int:
-    """Measure samples, by themselves and against real data. No flag: everything that applies."""
+    """Measure samples, by themselves and against real data. No flag: all quick ones that apply."""
     if compare:
         return _compare([generated, *(others or [])], unlike_protocols, out, json_output)
     flags = {
@@ -116,6 +147,9 @@ def evaluate(
         "accuracy": accuracy,
         "agreement": agreement,
         "clusters": clusters,
+        "probe": probe,
+        "manifold": manifold,
+        "anomaly": anomaly,
     }
 
     if human or human_results or seconds is not None:
@@ -141,7 +175,17 @@ def evaluate(
             json_output=json_output,
         )
 
+    from genctl.metrics.of_model import OfModel
     from genctl.report.evaluate import evaluate as measure
+
+    of_model = OfModel(
+        whole_numbers(probe_labels, "--probe-labels"),
+        probe_draws,
+        manifold_delta,
+        anomaly_by,
+        anomaly_class or [],
+        anomaly_data,
+    )
 
     result = measure(
         generated,
@@ -154,6 +198,7 @@ def evaluate(
         is_splits=is_splits,
         kid_subsets=kid_subsets,
         kid_subset_size=kid_subset_size,
+        of_model=of_model,
         require=require or [],
         baseline=baseline,
         device=device,
@@ -200,6 +245,8 @@ def as_text(result: dict[str, Any]) -> str:
 def _entry(entry: dict[str, Any]) -> str:
     if "reason" in entry:
         return f"none: {entry['reason']}"
+    if (text := own_words(entry)) is not None:
+        return text
     if "covered" in entry:
         kl = "none" if entry["kl"] is None else f"{entry['kl']:.3g} nats"
         return (

@@ -48,6 +48,7 @@ class DataConfig(Section):
     crop: Literal["none", "centre", "random"] = "centre"  # how non-square images become square
     holdout: Annotated[float, Field(ge=0, lt=1)] = 0.05  # share of a folder kept for evaluation
     binarise: Literal["none", "threshold", "dynamic", "fixed"] = "none"
+    without: list[Annotated[int, Field(ge=0)]] = []  # labels left out, for --anomaly
 
 
 class TrainConfig(Section):

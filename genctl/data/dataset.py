@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,11 +18,13 @@ from genctl.data.decode import Crop
 from genctl.data.spec import DataSource, Split, parse_spec
 from genctl.data.tables import Table, read_table
 from genctl.data.toys import Toy, make_toy
+from genctl.data.triangles import Triangles, make_triangles
 from genctl.errors import DataError, UsageError
 from genctl.randomness import RandomStream, seed_of
 from genctl.types import DataSpec
 
 Binarise = Literal["none", "threshold", "dynamic", "fixed"]
+TRIANGLES = "triangles"
 TOY_EXAMPLES = 10_000
 """Points of a toy that stand for it where a finite set is needed; training draws are fresh."""
 
@@ -43,6 +46,7 @@ class Dataset:
         split: ``train``, ``test`` or ``all``.
         counts: examples in ``train`` and ``test``.
         toy: the density of a toy; or None.
+        manifold: the known manifold that the examples lie on; or None.
         names: file name of each example; or None.
         crop: how images became square.
         binarise: how images are made binary when they are drawn.
@@ -59,6 +63,7 @@ class Dataset:
     split: Split = "train"
     counts: dict[str, int] = field(default_factory=dict)
     toy: Toy | None = None
+    manifold: Triangles | None = None
     names: list[str] | None = None
     crop: Crop = "centre"
     binarise: Binarise = "none"
@@ -92,6 +97,7 @@ def open_dataset(
     crop: Crop = "centre",
     holdout: float = 0.05,
     binarise: Binarise = "none",
+    without: Sequence[int] = (),
     download: bool = False,
     strict: bool = False,
     limit: int | None = None,
@@ -108,6 +114,7 @@ def open_dataset(
             and the loader draws a window for every example.
         holdout: share kept for evaluation, by content, where the data has no test part of its own.
         binarise: how images become black and white.
+        without: labels whose examples are left out; the other labels keep their numbers.
         download: fetch a named set that is not there.
         strict: refuse any broken file.
         limit: use the first so many examples only.
@@ -120,10 +127,10 @@ def open_dataset(
     source = parse_spec(spec)
     wanted: Split = split or source.split or "train"
     _check_options(spec, size, crop, holdout, limit)
-    if source.kind == "toy":
+    if source.kind == "toy" and source.toy != TRIANGLES:
         return _open_toy(source, wanted, binarise, limit)
     table = read_table(source, Transform(size, crop), download, strict, progress)
-    dataset = _select(table, spec, wanted, holdout, limit)
+    dataset = _select(table, spec, wanted, holdout, limit, without)
     shape = tuple(dataset.examples.shape[1:])
     if dataset.spec.kind == "points":
         if binarise != "none":
@@ -137,6 +144,7 @@ def open_dataset(
         spec=replace(dataset.spec, shape=shape, levels=levels),
         crop=crop,
         binarise=binarise,
+        manifold=_manifold(source, shape, crop, binarise),
         fingerprint=_fingerprint(dataset, table, f"{shape}|{size}|{crop}|{binarise}"),
     )
     return drawn_once(dataset) if binarise == "fixed" else dataset
@@ -188,6 +196,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     if dataset.toy is not None:
         known["toy"] = {"name": dataset.toy.name, **dataset.toy.settings}
         known["entropy_nats"] = dataset.toy.entropy()
+    if dataset.manifold is not None:
+        known["toy"] = {"name": TRIANGLES, **dataset.manifold.settings}
     return known
 
 
@@ -230,18 +240,52 @@ def _open_toy(source: DataSource, split: Split, binarise: Binarise, limit: int |
     )
 
 
-def _select(table: Table, spec: str, split: Split, holdout: float, limit: int | None) -> Dataset:
+def _manifold(
+    source: DataSource, shape: tuple[int, ...], crop: Crop, binarise: Binarise
+) -> Triangles | None:
+    """What is known of where the examples lie; binarised or enlarged ones lie elsewhere."""
+    if source.toy != TRIANGLES or crop == "random" or binarise != "none":
+        return None
+    return make_triangles(source.options, shape[-1])
+
+
+def _kept(labels: np.ndarray | None, total: int, without: Sequence[int], spec: str) -> np.ndarray:
+    """``(N,)`` bool: whose label is not left out.
+
+    Raises:
+        UsageError: there are no labels, or no example has one of those that are left out.
+    """
+    if not without:
+        return np.ones(total, dtype=bool)
+    if labels is None:
+        raise UsageError(spec, "has no labels, and data.without names some", "leave it out")
+    strange = sorted(set(without) - set(np.unique(labels[labels >= 0]).tolist()))
+    if strange:
+        reason = f"data.without names {strange[0]}, and the labels are 0 to {labels.max()}"
+        raise UsageError(spec, reason, "data.without=[3] leaves out what has label 3")
+    return ~np.isin(labels, list(without))
+
+
+def _select(
+    table: Table,
+    spec: str,
+    split: Split,
+    holdout: float,
+    limit: int | None,
+    without: Sequence[int] = (),
+) -> Dataset:
     """The rows of one split."""
     total = len(table.examples)
     test = table.test if table.test is not None else table.position < holdout
-    test_rows, train_rows = np.flatnonzero(test), np.flatnonzero(~test)
+    kept = _kept(table.labels, total, without, spec)
+    test_rows, train_rows = np.flatnonzero(test & kept), np.flatnonzero(~test & kept)
     notes = list(table.warnings)
     if total == 1:
         notes.append("only one image: a model can only learn it by heart")
     if len(train_rows) == 0 and split == "train":
         notes.append("every example fell to the held-out part: all are used for training too")
-        train_rows = np.arange(total)
-    rows = {"train": train_rows, "test": test_rows, "all": np.arange(total)}[split]
+        train_rows = np.flatnonzero(kept)
+    rows = {"train": train_rows, "test": test_rows, "all": np.flatnonzero(kept)}[split]
     if len(rows) == 0:
         reason = f"none of its {total:,} examples belongs to the {split} part"
         raise DataError(spec, reason, "use @all, or raise the share: --set data.holdout=0.2")

@@ -21,6 +21,7 @@ from genctl.data.decode import SUFFIXES, Crop
 from genctl.data.folder import FolderSource
 from genctl.data.labels import Naming, name_facts
 from genctl.data.spec import DataSource
+from genctl.data.triangles import make_triangles, read_triangles
 from genctl.errors import DataError, UsageError
 
 _CHUNK = 2048
@@ -74,6 +75,10 @@ def read_table(
     """
     if source.kind == "digits":
         return _from_arrays(arrays.read_digits(), transform, "digits")
+    if source.kind == "toy":
+        edge = None if transform.size == "native" else transform.size
+        found = read_triangles(make_triangles(source.options, edge))
+        return _from_arrays(found, transform, source.text)
     path = source.path
     assert path is not None
     if source.kind in ("mnist", "fashion-mnist"):

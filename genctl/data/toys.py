@@ -348,7 +348,8 @@ def make_toy(name: str, options: Mapping[str, float]) -> Toy:
     """
     thing = f"toy:{name}"
     if name not in TOYS:
-        raise UsageError(thing, f"unknown toy{suggest(name, list(TOYS))}", "e.g. toy:ring")
+        names = [*TOYS, "triangles"]  # those are pictures, see triangles.py
+        raise UsageError(thing, f"unknown toy{suggest(name, names)}", "e.g. toy:ring")
     known = inspect.signature(TOYS[name]).parameters
     values: dict[str, float] = {}
     for key, value in options.items():

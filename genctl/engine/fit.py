@@ -178,6 +178,7 @@ def open_data(
         crop=config.data.crop,
         holdout=config.data.holdout,
         binarise=config.data.binarise,
+        without=config.data.without,
         download=download,
         strict=strict,
     )

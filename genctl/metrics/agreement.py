@@ -1,6 +1,7 @@
 """Class agreement: how often a classifier sees in a sample the label it was asked for.
 
-The ceiling is the classifier's own accuracy on real examples.
+The ceiling is the classifier's own accuracy on real test examples, given beside it where REAL has
+labels.
 """
 
 from __future__ import annotations
@@ -20,14 +21,25 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     seen = generated.log_probabilities
     if int(asked.max()) >= seen.shape[1]:
         raise UndefinedError(f"asked for {int(asked.max()) + 1} classes, seen {seen.shape[1]}")
-    return accuracy.summary(Predictions(seen.argmax(1), asked, "samples"))
+    entry = accuracy.summary(Predictions(seen.argmax(1), asked, "samples"))
+    return {**entry, **_ceiling(evidence)}
+
+
+def _ceiling(evidence: Evidence) -> dict[str, Any]:
+    """The same classifier's accuracy on real test examples; nulls where none has a label."""
+    real = evidence.ceiling
+    if real is None or not (real.true >= 0).any():
+        return {"ceiling": None, "ceiling_n": 0}
+    entry = accuracy.summary(real)
+    evidence.facts["agreement"] = {"ceiling": f"real examples of the {real.split} part"}
+    return {"ceiling": entry["value"], "ceiling_n": entry["n"]}
 
 
 MEASURE = Measure(
     "agreement",
     "share of a conditional run's samples in which a classifier run sees the label asked for",
     ("generated", "classes", "asked"),
-    ("value", "standard_error", "n"),
+    ("value", "standard_error", "n", "ceiling", "ceiling_n"),
     _take,
     better="larger",
 )

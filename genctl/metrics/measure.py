@@ -17,12 +17,32 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from genctl.metrics.of_model import (
+    DEFAULTS,
+    AnomalyScores,
+    ManifoldDistances,
+    OfModel,
+    ProbeErrors,
+)
+
 Need = Literal[
-    "generated", "real", "classes", "asked", "likelihood", "labels", "clusters", "mixture"
+    "generated",
+    "real",
+    "classes",
+    "asked",
+    "likelihood",
+    "labels",
+    "clusters",
+    "mixture",
+    "probe",
+    "manifold",
+    "anomaly",
 ]
 """What a measure asks for: features of generated images, features of real ones, class
 probabilities of generated images, the labels that were asked of them; of held-out data
-log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy."""
+log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy;
+errors of classifiers on the model's features; distances to a known manifold and of its inverse;
+scores of normal and anomalous examples."""
 
 Array = NDArray[Any]
 
@@ -75,6 +95,7 @@ class Settings:
     is_splits: int = 10
     kid_subsets: int = 100
     kid_subset_size: int = 1000
+    of_model: OfModel = DEFAULTS
 
 
 @dataclass
@@ -89,6 +110,11 @@ class Evidence:
     likelihood: LogLikelihoods | None = None
     predictions: Predictions | None = None
     clusters: Predictions | None = None
+    probe: ProbeErrors | None = None
+    manifold: ManifoldDistances | None = None
+    anomaly: AnomalyScores | None = None
+    ceiling: Predictions | None = None
+    """What the classifier of the features says of real test examples."""
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """What a measure adds to the protocol: the settings it really used."""
@@ -129,6 +155,7 @@ class Measure:
         take: evidence → entry.
         other_name: its key with features other than the standard Inception network's.
         better: which way its first number (``value``, ``mean``, or the first field) improves.
+        unasked: it is quick enough to be taken where no measure is named.
     """
 
     name: str
@@ -138,6 +165,7 @@ class Measure:
     take: Callable[[Evidence, Settings], dict[str, Any]]
     other_name: str | None = None
     better: Literal["smaller", "larger"] | None = None
+    unasked: bool = True
 
     def key(self, standard: bool) -> str:
         """The key in the report."""

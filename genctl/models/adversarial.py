@@ -304,10 +304,15 @@ class AdversarialModel(GenerativeModel):
         return out.clamp(-1.0, 1.0) if self.spec.kind == "image" else out
 
     def discriminator_features(self, x: Tensor) -> Tensor:
-        """``(N, *shape)`` → ``(N, F)``, of unknown labels."""
+        """``(N, *shape)`` → ``(N, F)`` before the score (of an autoencoder, its code), no label."""
         features = self._discriminate(x).features
         assert features is not None
         return features
+
+    def discriminator_score(self, x: Tensor) -> Tensor:
+        """``(N, *shape)`` → ``(N,)``: logit, critic value or minus the energy, no label."""
+        score = per_example(self._discriminate(x).score)
+        return -score if self.objective.output == "energy" else score
 
     def warnings(self, examples: int) -> Sequence[str]:
         """A discriminator learns few pictures by heart."""

@@ -135,13 +135,11 @@ class Autoencoder(Coder):
         reconstruction = self.distance(full_precision(self.decoder(code)), batch.x).mean()
         return reconstruction, {"reconstruction": reconstruction}
 
-    @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """``(n, latent_dim)`` → ``(n, *shape)``, pictures in [−1, 1]."""
         x = self.distance.picture(full_precision(self.decoder(z)))
         return x.clamp(-1.0, 1.0) if self.picture else x
 
-    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """``(N, *shape)`` → ``(N, latent_dim)``."""
         return full_precision(self.encoder(x))

@@ -201,6 +201,10 @@ class InfoGANModel(GenerativeModel):
         features: Tensor = self.discriminator(x).features
         return features
 
+    def discriminator_score(self, x: Tensor) -> Tensor:
+        """``(N, *shape)`` → ``(N,)`` logit of being real."""
+        return per_example(self.discriminator(x).score)
+
 
 @torch.no_grad()
 def _feature_size(discriminator: nn.Module, shape: tuple[int, ...]) -> int:

@@ -87,7 +87,6 @@ class LatentVariableModel(Coder):
         loss = negative_elbo(log_likelihood, kl, self.kl_weight).mean()
         return loss, {"reconstruction": -log_likelihood.mean(), "kl": kl.mean()}
 
-    @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """``(n, latent_dim)`` → ``(n, *shape)``: the mean of p(x|z), pictures in [−1, 1]."""
         return self.likelihood.mean(full_precision(self.decoder(z)))
@@ -100,7 +99,6 @@ class LatentVariableModel(Coder):
             return self.decode(z)
         return self.likelihood.sample(full_precision(self.decoder(z)), rng)
 
-    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """``(N, *shape)`` → ``(N, latent_dim)``: the posterior's mode."""
         return self.posterior(full_precision(self.encoder(x))).mode

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
-import torch
 from torch import Tensor
 
 from genctl.contracts import DensityPart
@@ -54,14 +53,12 @@ class NormalizingFlowModel(MaximumLikelihoodModel):
         """``(n, dimensions)`` standard normal draws."""
         return self.prior.sample(n, rng)
 
-    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """``(N, *shape)`` → ``(N, dimensions)``; images by the middle of each level."""
         with uncast(x.device):
             z: Tensor = self.density.encode(x)
         return z
 
-    @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
         """``(N, dimensions)`` → ``(N, *shape)``, the inverse of ``encode``."""
         with uncast(z.device):

@@ -168,3 +168,7 @@ class SemiSupervisedModel(GenerativeModel):
         """``(N, *shape)`` → ``(N, F)``."""
         features: Tensor = self.classifier(x)[0]
         return features
+
+    def discriminator_score(self, x: Tensor) -> Tensor:
+        """``(N, *shape)`` → ``(N,)`` logit of being real, log Z(x)."""
+        return real_logit(self.classify(x).float())

@@ -14,8 +14,10 @@ from genctl.config import presets
 from genctl.config.load import load_config
 from genctl.config.schema import RunConfig
 from genctl.contracts import GenerativeModel
+from genctl.data.dataset import TRIANGLES
 from genctl.data.spec import parse_spec
 from genctl.data.toys import make_toy
+from genctl.data.triangles import make_triangles
 from genctl.engine.construction import check_players
 from genctl.errors import ConfigError, GenctlError
 from genctl.types import DataSpec
@@ -50,6 +52,10 @@ def example_spec(config: RunConfig) -> DataSpec:
     name = spec.split(":")[0]
     if name == "toy":
         source = parse_spec(spec)
+        if source.toy == TRIANGLES:
+            edge = None if config.data.size == "native" else config.data.size
+            size = make_triangles(source.options, edge).size
+            return DataSpec("image", (1, size, size))
         dimensions = make_toy(source.toy, source.options).dimensions
         return DataSpec("points", (dimensions,), levels=0)
     shape = NAMED_SHAPES.get(name, (3, USUAL_EDGE, USUAL_EDGE))

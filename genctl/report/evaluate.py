@@ -21,8 +21,9 @@ from genctl.engine.run_directory import RunDirectory, write_atomically
 from genctl.errors import DataError, GateError, GenctlError, UsageError
 from genctl.metrics.features.extractor import DTYPES
 from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
+from genctl.metrics.of_model import DEFAULTS, OfModel
 from genctl.registry import suggest
-from genctl.report import gates, kept
+from genctl.report import asked_of_model, gates, kept
 from genctl.report.gather import (
     OF_HELD_OUT,
     Gathered,
@@ -50,6 +51,7 @@ def evaluate(
     is_splits: int = 10,
     kid_subsets: int = 100,
     kid_subset_size: int = 1000,
+    of_model: OfModel = DEFAULTS,
     require: Sequence[str] = (),
     baseline: str | Path | None = None,
     device: str = "auto",
@@ -75,6 +77,7 @@ def evaluate(
         is_splits: splits of the Inception score.
         kid_subsets: subsets of KID.
         kid_subset_size: rows of a subset of KID.
+        of_model: settings of ``probe``, ``manifold`` and ``anomaly``.
         require: gates, such as ``fid<40``.
         baseline: an earlier result, for gates such as ``fid<=baseline+2``.
         device: auto, cpu, cuda or mps.
@@ -112,6 +115,7 @@ def evaluate(
             _at_least_one(is_splits, "--is-splits"),
             _at_least_one(kid_subsets, "--kid-subsets"),
             _at_least_one(kid_subset_size, "--kid-subset-size"),
+            of_model,
         ),
         [gates.parse(text) for text in require],
         device,
@@ -241,6 +245,7 @@ def _collect(
         if "clusters" in needs:
             evidence.clusters = held.clusters()
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
+    asked_of_model.collect(evidence, request, found, needs, say)
     return evidence
 
 
@@ -330,7 +335,8 @@ def _failure(result: dict[str, Any]) -> GenctlError | None:
 def _save(result: dict[str, Any], found: Gathered, out: str | Path | None) -> None:
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if found.run is not None:
-        features = re.sub(r"[^\w.-]+", "-", result["features"] or "likelihood")
+        name = result["features"] or asked_of_model.report_name(result["metrics"])
+        features = re.sub(r"[^\w.-]+", "-", name)
         if result["protocol"].get("precision") == "bf16":
             features += "-bf16"  # must not stand where the float32 numbers were
         reports = RunDirectory(found.run.path).reports

@@ -14,7 +14,7 @@ from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
 from genctl.metrics.features import stored
 from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features, Measure, Need, Settings, table
-from genctl.report import extractors, sides
+from genctl.report import asked_of_model, extractors, sides
 from genctl.report.gates import Gate
 from genctl.report.sides import Examples, Sampled, Stored
 
@@ -60,7 +60,8 @@ class Request:
     def needs(self) -> set[Need]:
         """What the measures that were asked for need; all needs when none was named."""
         known = table()
-        names = list(known) if self.measures is None else self.measures
+        unasked = [name for name, measure in known.items() if measure.unasked]
+        names = unasked if self.measures is None else self.measures
         return {need for name in names for need in known[name].needs}
 
 
@@ -86,6 +87,7 @@ def gather(request: Request) -> Gathered:
         _open_run(request, found)
     else:
         _open_examples(request, found)
+    asked_of_model.note_missing(request, found)
     if request.needs & {"real", "mixture"} and found.generated is not None:
         _open_real(request, found)
         if mixture_of(found) is None:
@@ -103,7 +105,7 @@ def plan_of(request: Request, found: Gathered) -> list[Measure]:
             asked can be had for want of a capability.
     """
     if request.measures is None:
-        chosen = [m for m in table().values() if obstacle(m, found) is None]
+        chosen = [m for m in table().values() if m.unasked and obstacle(m, found) is None]
         if not chosen:
             reasons = list(found.missing.values())
             able = (e for e in reasons if isinstance(e, CapabilityError))

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from genctl.data.loader import evaluation_batches
+from genctl.data.spec import Split
 from genctl.engine import distributed
 from genctl.engine.run import Run
 from genctl.errors import DataError
-from genctl.metrics.measure import LogLikelihoods, Predictions
+from genctl.metrics.measure import Array, LogLikelihoods, Predictions
 from genctl.report.sides import chosen_rows, open_examples
 from genctl.types import Batch
 
@@ -28,6 +29,8 @@ class HeldOut:
         batch_size: examples at a time.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
+        default_split: the part to take where the SPEC names none.
+        whole: with the labels that the run's training left out.
 
     Raises:
         DataError: the data does not have the run's shape, or there is no such part.
@@ -43,10 +46,18 @@ class HeldOut:
         batch_size: int,
         download: bool = False,
         strict: bool = False,
+        default_split: Split = "test",
+        whole: bool = False,
     ) -> None:
         self.run, self.seed, self.batch_size = run, seed, batch_size
         self.dataset = open_examples(
-            real, run, default_split="test", draws=False, download=download, strict=strict
+            real,
+            run,
+            default_split=default_split,
+            draws=False,
+            whole=whole,
+            download=download,
+            strict=strict,
         )
         if self.dataset.spec.shape != run.spec.shape:
             raise DataError(
@@ -72,6 +83,18 @@ class HeldOut:
         nats = distributed.in_turns(values, sizes, torch.empty(0, dtype=torch.float64))
         dimensions, split = self.run.spec.dimensions, self.dataset.split
         return LogLikelihoods(nats.numpy(), kind, dimensions, split, self._how(detail))
+
+    def values_of(self, judge: Callable[[Batch], Tensor]) -> Array:
+        """One number for every chosen example, ``(n,)`` float64, in the order of the rows."""
+        values, sizes = [], []
+        with torch.inference_mode():
+            for _, batch, mine in self._shared():
+                sizes.append(len(batch))
+                if mine:
+                    values.append(judge(batch).double().cpu())
+        whole = distributed.in_turns(values, sizes, torch.empty(0, dtype=torch.float64))
+        found: Array = whole.numpy()
+        return found
 
     def predictions(self) -> Predictions:
         """Predicted and true labels of every chosen example; −1 where there is no label."""

@@ -124,6 +124,7 @@ def open_examples(
     size: int | Literal["native"] = "native",
     default_split: Split | None = None,
     draws: bool = True,
+    whole: bool = False,
     download: bool = False,
     strict: bool = False,
 ) -> Dataset:
@@ -138,6 +139,7 @@ def open_examples(
         size: their edge where no run decides it.
         default_split: the part to take where the SPEC names none.
         draws: turn dynamic binarisation into one draw, with seed 0.
+        whole: with the labels that the run's training left out.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
     """
@@ -157,6 +159,7 @@ def open_examples(
         crop=prepared.crop,
         holdout=prepared.holdout,
         binarise="fixed" if draws and binarise == "dynamic" else binarise,
+        without=() if whole else prepared.without,
         download=download,
         strict=strict,
     )

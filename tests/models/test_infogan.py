@@ -213,6 +213,7 @@ def test_capabilities_and_players():
         "cluster",
         "sweep_codes",
         "discriminator_features",
+        "discriminator_score",
     ]
     owned = [
         p

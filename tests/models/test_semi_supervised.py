@@ -313,4 +313,5 @@ def test_capabilities():
         "interpolate",
         "classify",
         "discriminator_features",
+        "discriminator_score",
     ]

@@ -1,0 +1,74 @@
+"""What a model's features are worth for telling classes apart, from few labels.
+
+Radford et al. 2016 (arXiv:1511.06434, section 5) train an L2-SVM on a discriminator's features.
+Here the test error of a logistic regression and of an L2-SVM stands beside that of the same two on
+pixels and on the features of a discriminator that was never trained, and beside fine-tuning.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError
+from genctl.metrics.of_model import ProbeErrors
+
+OF_MODEL = "model"
+"""The representation under test; the baselines beside it have names of their own."""
+
+
+def summary(found: ProbeErrors) -> dict[str, Any]:
+    """Mean and standard deviation of the test error over draws of the labels.
+
+    ``value`` is the logistic regression's on the model's features with the most labels; ``pixels``
+    and ``untrained`` are the same on the two baselines.
+
+    Raises:
+        UndefinedError: nothing was fitted.
+    """
+    if not found.errors:
+        raise UndefinedError("nothing was fitted")
+    rows = [
+        {
+            "features": features,
+            "classifier": classifier,
+            "labels": labels,
+            "mean": float(np.mean(errors)),
+            "std": float(np.std(errors, ddof=1)) if len(errors) > 1 else None,
+            "errors": errors,
+        }
+        for (features, classifier, labels), errors in found.errors.items()
+    ]
+    most = max(labels for _, _, labels in found.errors)
+    probes = {
+        features: float(np.mean(errors))
+        for (features, classifier, labels), errors in found.errors.items()
+        if labels == most and classifier == "logistic"
+    }
+    return {
+        "value": probes[OF_MODEL],
+        "pixels": probes.get("pixels"),
+        "untrained": probes.get("untrained"),
+        "labels": most,
+        "n_test": found.n_test,
+        "of": found.features,
+        "rows": rows,
+    }
+
+
+def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
+    if evidence.probe is None:
+        raise UndefinedError("no classifier was fitted")
+    evidence.facts["probe"] = evidence.probe.protocol
+    return summary(evidence.probe)
+
+
+MEASURE = Measure(
+    "probe",
+    "test error of classifiers on the model's features, for few labels",
+    ("probe",),
+    ("value", "pixels", "untrained", "labels", "n_test", "of", "rows"),
+    _take,
+    unasked=False,
+)
