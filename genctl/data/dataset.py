@@ -128,7 +128,7 @@ def open_dataset(
     wanted: Split = split or source.split or "train"
     _check_options(spec, size, crop, holdout, limit)
     if source.kind == "toy" and source.toy != TRIANGLES:
-        return _open_toy(source, wanted, binarise, limit)
+        return _open_toy(source, wanted, binarise, limit, without)
     table = read_table(source, Transform(size, crop), download, strict, progress)
     dataset = _select(table, spec, wanted, holdout, limit, without)
     shape = tuple(dataset.examples.shape[1:])
@@ -223,9 +223,13 @@ def _check_options(
         raise UsageError(spec, f"a limit of {limit} examples leaves none", "give at least 1")
 
 
-def _open_toy(source: DataSource, split: Split, binarise: Binarise, limit: int | None) -> Dataset:
+def _open_toy(
+    source: DataSource, split: Split, binarise: Binarise, limit: int | None, without: Sequence[int]
+) -> Dataset:
     if binarise != "none":
         raise UsageError(source.text, "points cannot be binarised", "--set data.binarise=none")
+    if without:
+        raise UsageError(source.text, "has no labels, and data.without names some", "leave it out")
     toy = make_toy(source.toy, source.options)
     settings = ", ".join(f"{key} {value:g}" for key, value in toy.settings.items())
     count = TOY_EXAMPLES if limit is None else min(limit, TOY_EXAMPLES)

@@ -67,6 +67,7 @@ def fine_tuned_error(
     validation: int,
     test: tuple[Tensor, Tensor],
     rng: RandomStream,
+    rate: float = RATE,
 ) -> float:
     """Test error after fine-tuning; the layer is put back as it was.
 
@@ -80,6 +81,7 @@ def fine_tuned_error(
         validation: the last so many of them are for validation.
         test: examples and labels.
         rng: orders the examples.
+        rate: Adam's learning rate.
     """
     x, y = labelled
     original = [p.detach().clone() for p in layer]
@@ -88,14 +90,14 @@ def fine_tuned_error(
     try:
         for parameter in layer:
             parameter.requires_grad_(True)
-        tuning = _Tuning(features_of, layer, x, int(y.max()) + 1)
+        tuning = _Tuning(features_of, layer, x, int(y.max()) + 1, rate)
         losses = [
             tuning.loss(x[cut:], y[cut:])
             for _ in tuning.steps(x[:cut], y[:cut], STEPS, rng.fork("validation"))
         ]
         steps = EVERY * (losses.index(min(losses)) + 1)
         _restore(layer, original)
-        tuning = _Tuning(features_of, layer, x, int(y.max()) + 1)
+        tuning = _Tuning(features_of, layer, x, int(y.max()) + 1, rate)
         for _ in tuning.steps(x, y, steps, rng.fork("all")):
             pass
         return tuning.error(*test)
@@ -109,7 +111,12 @@ class _Tuning:
     """A head of zeros on scaled features, trained together with the layer."""
 
     def __init__(
-        self, features_of: Featuriser, layer: Sequence[nn.Parameter], x: Tensor, classes: int
+        self,
+        features_of: Featuriser,
+        layer: Sequence[nn.Parameter],
+        x: Tensor,
+        classes: int,
+        rate: float,
     ) -> None:
         self.features_of = features_of
         with torch.no_grad():
@@ -118,7 +125,7 @@ class _Tuning:
         self.scale = float((seen - self.centre).square().mean().sqrt().clamp_min(1e-12))
         self.weight = torch.zeros(classes, seen.shape[1], device=x.device, requires_grad=True)
         self.bias = torch.zeros(classes, device=x.device, requires_grad=True)
-        self.optimiser = torch.optim.Adam([self.weight, self.bias, *layer], lr=RATE)
+        self.optimiser = torch.optim.Adam([self.weight, self.bias, *layer], lr=rate)
 
     def logits(self, x: Tensor) -> Tensor:
         seen = (self.features_of(x).float() - self.centre) / self.scale

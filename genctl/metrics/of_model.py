@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -68,12 +68,14 @@ class ProbeErrors:
         features: whose the model's are, such as ``discriminator``.
         n_test: test examples.
         protocol: how it was done.
+        reason: why there are none, if there are none.
     """
 
     errors: dict[tuple[str, str, int], list[float]]
-    features: str
-    n_test: int
-    protocol: dict[str, Any]
+    features: str = ""
+    n_test: int = 0
+    protocol: dict[str, Any] = field(default_factory=dict)
+    reason: str = "nothing was fitted"
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def summary(found: ProbeErrors) -> dict[str, Any]:
         UndefinedError: nothing was fitted.
     """
     if not found.errors:
-        raise UndefinedError("nothing was fitted")
+        raise UndefinedError(found.reason)
     rows = [
         {
             "features": features,
@@ -60,8 +60,9 @@ def summary(found: ProbeErrors) -> dict[str, Any]:
 def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.probe is None:
         raise UndefinedError("no classifier was fitted")
+    entry = summary(evidence.probe)
     evidence.facts["probe"] = evidence.probe.protocol
-    return summary(evidence.probe)
+    return entry
 
 
 MEASURE = Measure(

@@ -12,6 +12,7 @@ from genctl.data.dataset import Dataset
 from genctl.data.spec import parse_spec
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
 from genctl.metrics.measure import Evidence, Predictions, UndefinedError
+from genctl.metrics.of_model import ProbeErrors
 from genctl.report import sides
 from genctl.report.anomalies import anomalous_classes, anomaly_scores, way_of
 from genctl.report.known_manifold import distances
@@ -104,7 +105,7 @@ def collect(
         try:
             evidence.probe = Probing(found.run, request.real, **options).errors(asked, say)
         except UndefinedError as error:
-            evidence.warn(f"probe: {error}")
+            evidence.probe = ProbeErrors({}, reason=str(error))
     if "anomaly" in needs:
         assert found.run is not None
         assert request.real is not None
