@@ -185,6 +185,21 @@ def test_mp4_without_the_extra_is_refused_before_any_work(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_mp4_has_exactly_the_steps_and_their_time(tmp_path) -> None:
+    av = pytest.importorskip("av", reason="the video extra is not installed")
+    frames = torch.linspace(-1, 1, 7).view(1, 7, 1, 1, 1).expand(1, 7, 3, 9, 9)
+    write_walk(tmp_path / "walk.mp4", frames)
+    with av.open(str(tmp_path / "walk.mp4")) as film:
+        shown = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+        assert float(film.streams.video[0].average_rate) == 10.0
+    assert len(shown) == 7
+    middles = [int(frame[frame.shape[0] // 2, frame.shape[1] // 2, 0]) for frame in shown]
+    assert middles == pytest.approx([round(255 * i / 6) for i in range(7)], abs=12)
+    write_walk(tmp_path / "still.mp4", torch.zeros(1, 5, 1, 8, 8))
+    with av.open(str(tmp_path / "still.mp4")) as film:
+        assert sum(1 for _ in film.decode(video=0)) == 5
+
+
 def test_points_walk_too(runs, tmp_path, capsys) -> None:
     for name in ("walk.png", "walk.gif"):
         words = (runs / "gan-ring", "--steps", 4, "--rows", 8, "--out", tmp_path / name)

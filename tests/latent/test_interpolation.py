@@ -21,6 +21,11 @@ def pairs(draw: st.DrawFn, smallest: int = 1) -> tuple[torch.Tensor, torch.Tenso
     return torch.tensor(rows[0], dtype=torch.float64), torch.tensor(rows[1], dtype=torch.float64)
 
 
+def of_size(size: int) -> st.SearchStrategy[tuple[torch.Tensor, ...]]:
+    end = st.lists(FLOAT, min_size=size, max_size=size)
+    return st.tuples(end, end).map(lambda p: tuple(torch.tensor(e).double() for e in p))
+
+
 def angle(a: torch.Tensor, b: torch.Tensor) -> float:
     a, b = a / a.norm(), b / b.norm()
     return float(2 * torch.atan2((a - b).norm(), (a + b).norm()))
@@ -167,3 +172,49 @@ def test_the_prior_decides_the_natural_walk() -> None:
         "lerp",
         "slerp",
     ]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    pairs(),
+    st.sampled_from([torch.float16, torch.bfloat16, torch.float32, torch.float64]),
+    st.sampled_from(["free", "equal", "opposite", "from zero"]),
+    st.integers(2, 7),
+)
+def test_a_walk_in_any_precision_between_any_ends_begins_and_ends_there(
+    pair, dtype, how, steps
+) -> None:
+    a, b = (end.to(dtype) for end in pair)
+    b = {"free": b, "equal": a.clone(), "opposite": -a, "from zero": b}[how]
+    a = torch.zeros_like(a) if how == "from zero" else a
+    for kind in ("slerp", "lerp"):
+        path = walk(a, b, steps, kind)
+        assert path.dtype == dtype
+        assert path.shape == (steps, len(a))
+        assert torch.equal(path[0], a)
+        assert torch.equal(path[-1], b)
+        assert torch.isfinite(path).all()
+        if how == "equal":
+            assert torch.allclose(path.double(), a.double().expand_as(path), rtol=1e-2, atol=1e-6)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(2, 6).flatmap(lambda d: st.lists(of_size(d), min_size=1, max_size=4)))
+def test_a_batch_of_walks_is_each_walk_by_itself(rows) -> None:
+    a, b = (torch.stack([row[i] for row in rows]) for i in range(2))
+    for kind in ("slerp", "lerp"):
+        together = walk(a, b, 5, kind)
+        for i, (first, last) in enumerate(rows):
+            alone = walk(first, last, 5, kind)
+            assert torch.allclose(together[i], alone, rtol=1e-12, atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(pairs(2), st.integers(3, 9))
+def test_steps_along_a_great_circle_are_equal_angles(pair, steps) -> None:
+    a, b = pair
+    if a.norm() == 0 or b.norm() == 0 or angle(a, b) > 3.1:
+        return
+    path = walk(a / a.norm(), b / b.norm(), steps, "slerp")
+    angles = [angle(path[i], path[i + 1]) for i in range(steps - 1)]
+    assert angles == pytest.approx([angle(a, b) / (steps - 1)] * (steps - 1), abs=1e-6)
