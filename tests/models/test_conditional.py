@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,14 @@ from genctl.cli.main import main
 from genctl.engine.fit import fit
 from genctl.engine.run import open_run
 from genctl.errors import ConfigError
-from genctl.metrics.measure import Evidence, Features, Settings, UndefinedError, table
+from genctl.metrics.measure import (
+    Evidence,
+    Features,
+    Predictions,
+    Settings,
+    UndefinedError,
+    table,
+)
 from genctl.models.labels import Labels
 from genctl.randomness import RandomStream
 from genctl.types import DataSpec
@@ -115,6 +123,10 @@ def test_agreement_counts_the_samples_that_show_their_label():
     entry = table()["agreement"].take(evidence, Settings())
     assert entry["value"] == 0.5
     assert entry["standard_error"] == pytest.approx(0.25)
+    assert (entry["ceiling"], entry["ceiling_n"]) == (None, 0)
+    real = Predictions(np.array([0, 1, 2, 0]), np.array([0, 1, 1, -1]), "test")
+    entry = table()["agreement"].take(dataclasses.replace(evidence, ceiling=real), Settings())
+    assert (entry["ceiling"], entry["ceiling_n"]) == (pytest.approx(2 / 3), 3)
     with pytest.raises(UndefinedError, match="classifier"):
         table()["agreement"].take(Evidence(asked=evidence.asked), Settings())
 
@@ -125,6 +137,14 @@ def test_the_command_asks_a_conditional_run_for_every_class(run, tmp_path, capsy
     assert main([*words, "--agreement", "--device", "cpu", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["metrics"]["agreement"]
     assert (found["n"], 0 <= found["value"] <= 1) == (40, True)
+    assert found["ceiling"] is None
+    with_real = [*words[:2], "digits", *words[2:]]
+    assert main([*with_real, "--agreement", "--device", "cpu", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["metrics"]["agreement"]["ceiling_n"] == 40
+    assert 0 <= result["metrics"]["agreement"]["ceiling"] <= 1
+    ceiling = result["protocol"]["settings"]["agreement"]["ceiling"]
+    assert ceiling == "real examples of the test part"
     plain = tmp_path / "plain"
     fit(small("dcgan", data__size=8), "digits", plain, device="cpu")
     words[1] = str(plain)
