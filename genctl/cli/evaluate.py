@@ -33,6 +33,12 @@ def evaluate(
     ] = (False),
     inception_score: Annotated[bool, typer.Option("--is", help="Inception score.")] = False,
     kid: Annotated[bool, typer.Option("--kid", help="Kernel distance, unbiased.")] = False,
+    prd: Annotated[
+        bool, typer.Option("--prd", help="Precision and recall of clusters: F8, F1/8, F1.")
+    ] = False,
+    pr: Annotated[
+        bool, typer.Option("--pr", help="Improved precision, recall; density, coverage.")
+    ] = False,
     modes: Annotated[bool, typer.Option("--modes", help="Modes of a toy it covers.")] = False,
     nll: Annotated[bool, typer.Option("--nll", help="Likelihood of held-out data.")] = False,
     accuracy: Annotated[
@@ -99,6 +105,7 @@ def evaluate(
         bool,
         typer.Option("--human-results", help="The arguments are files of answers to such pages."),
     ] = False,
+    pr_k: Annotated[int, typer.Option(min=1, help="Neighbours of improved precision, recall.")] = 3,
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="Examples a side; default: 10,000 or all.")
     ] = None,
@@ -142,6 +149,8 @@ def evaluate(
         "fid": fid,
         "is": inception_score,
         "kid": kid,
+        "prd": prd,
+        "pr": pr,
         "modes": modes,
         "nll": nll,
         "accuracy": accuracy,
@@ -199,6 +208,7 @@ def evaluate(
         kid_subsets=kid_subsets,
         kid_subset_size=kid_subset_size,
         of_model=of_model,
+        pr_k=pr_k,
         require=require or [],
         baseline=baseline,
         device=device,
@@ -247,6 +257,17 @@ def _entry(entry: dict[str, Any]) -> str:
         return f"none: {entry['reason']}"
     if (text := own_words(entry)) is not None:
         return text
+    if "precision" in entry:
+        return (
+            f"precision {entry['precision']:.4f}, recall {entry['recall']:.4f} (k = {entry['k']})"
+        )
+    if "density" in entry:
+        return (
+            f"density {entry['density']:.4f}, coverage {entry['coverage']:.4f} (k = {entry['k']})"
+        )
+    if "f1_8" in entry:
+        f8, f1_8 = f"F8 {entry['f8']:.4f} (recall)", f"F1/8 {entry['f1_8']:.4f} (precision)"
+        return f"{f8}, {f1_8}, F1 {entry['f1']:.4f}"
     if "covered" in entry:
         kl = "none" if entry["kl"] is None else f"{entry['kl']:.3g} nats"
         return (

@@ -99,5 +99,5 @@ MEASURE = Measure(
         "by",
     ),
     _take,
-    unasked=False,
+    on_request=True,
 )

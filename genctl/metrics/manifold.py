@@ -87,5 +87,5 @@ MEASURE = Measure(
         "n_test",
     ),
     _take,
-    unasked=False,
+    on_request=True,
 )

@@ -12,7 +12,7 @@ import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,7 @@ errors of classifiers on the model's features; distances to a known manifold and
 scores of normal and anomalous examples."""
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 class UndefinedError(Exception):
@@ -96,6 +97,9 @@ class Settings:
     kid_subsets: int = 100
     kid_subset_size: int = 1000
     of_model: OfModel = DEFAULTS
+    pr_k: int = 3
+    copy_threshold: float | None = None
+    seed: int = 0
 
 
 @dataclass
@@ -118,6 +122,14 @@ class Evidence:
     warnings: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
     """What a measure adds to the protocol: the settings it really used."""
+    _shared: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several measures are taken from, computed for the first of them."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        found: T = self._shared[name]
+        return found
 
     def warn(self, text: str) -> None:
         """Note something the reader of the numbers must know, once."""
@@ -147,7 +159,7 @@ class Measure:
     """One measure.
 
     Attributes:
-        name: its flag without the dashes, and its key in the report.
+        name: its key in the report, and its flag without the dashes unless ``asked_by`` is set.
         summary: one line for lists and help.
         needs: what must be gathered for it.
         fields: what its entry holds; the first is what a gate on the bare name reads, unless the
@@ -155,7 +167,8 @@ class Measure:
         take: evidence → entry.
         other_name: its key with features other than the standard Inception network's.
         better: which way its first number (``value``, ``mean``, or the first field) improves.
-        unasked: it is quick enough to be taken where no measure is named.
+        asked_by: the measure whose flag asks for this one, too.
+        on_request: taken only if asked for, never as part of everything that applies.
     """
 
     name: str
@@ -165,7 +178,13 @@ class Measure:
     take: Callable[[Evidence, Settings], dict[str, Any]]
     other_name: str | None = None
     better: Literal["smaller", "larger"] | None = None
-    unasked: bool = True
+    asked_by: str | None = None
+    on_request: bool = False
+
+    @property
+    def flag(self) -> str:
+        """Its option of the command line, without the dashes."""
+        return self.asked_by or self.name
 
     def key(self, standard: bool) -> str:
         """The key in the report."""

@@ -71,5 +71,5 @@ MEASURE = Measure(
     ("probe",),
     ("value", "pixels", "untrained", "labels", "n_test", "of", "rows"),
     _take,
-    unasked=False,
+    on_request=True,
 )

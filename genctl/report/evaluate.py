@@ -52,6 +52,7 @@ def evaluate(
     kid_subsets: int = 100,
     kid_subset_size: int = 1000,
     of_model: OfModel = DEFAULTS,
+    pr_k: int = 3,
     require: Sequence[str] = (),
     baseline: str | Path | None = None,
     device: str = "auto",
@@ -78,6 +79,7 @@ def evaluate(
         kid_subsets: subsets of KID.
         kid_subset_size: rows of a subset of KID.
         of_model: settings of ``probe``, ``manifold`` and ``anomaly``.
+        pr_k: neighbours of improved precision and recall.
         require: gates, such as ``fid<40``.
         baseline: an earlier result, for gates such as ``fid<=baseline+2``.
         device: auto, cpu, cuda or mps.
@@ -116,6 +118,8 @@ def evaluate(
             _at_least_one(kid_subsets, "--kid-subsets"),
             _at_least_one(kid_subset_size, "--kid-subset-size"),
             of_model,
+            _at_least_one(pr_k, "--pr-k"),
+            seed=seed,
         ),
         [gates.parse(text) for text in require],
         device,
@@ -160,7 +164,7 @@ def answer(
 
 
 def _checked_names(measures: Sequence[str] | None) -> list[str] | None:
-    """Names of the table; ``fd`` is another way to ask for ``fid``."""
+    """Names of the table; ``fd`` asks for ``fid``, ``pr`` for ``dc``, too."""
     if measures is None or not list(measures):
         return None
     known = table()
@@ -169,7 +173,8 @@ def _checked_names(measures: Sequence[str] | None) -> list[str] | None:
     for name in names:
         if name not in known:
             raise UsageError(f"measure {name!r}", f"unknown{suggest(name, list(known))}", "")
-    return list(dict.fromkeys(names))
+    more = [m.name for name in names for m in known.values() if m.asked_by == name]
+    return list(dict.fromkeys([*names, *more]))
 
 
 def _at_least_one(value: int, option: str) -> int:

@@ -60,9 +60,9 @@ class Request:
     def needs(self) -> set[Need]:
         """What the measures that were asked for need; all needs when none was named."""
         known = table()
-        unasked = [name for name, measure in known.items() if measure.unasked]
-        names = unasked if self.measures is None else self.measures
-        return {need for name in names for need in known[name].needs}
+        names = [m.name for m in known.values() if not m.on_request]
+        chosen = names if self.measures is None else self.measures
+        return {need for name in chosen for need in known[name].needs}
 
 
 @dataclass
@@ -105,7 +105,8 @@ def plan_of(request: Request, found: Gathered) -> list[Measure]:
             asked can be had for want of a capability.
     """
     if request.measures is None:
-        chosen = [m for m in table().values() if m.unasked and obstacle(m, found) is None]
+        usual = (m for m in table().values() if not m.on_request)
+        chosen = [m for m in usual if obstacle(m, found) is None]
         if not chosen:
             reasons = list(found.missing.values())
             able = (e for e in reasons if isinstance(e, CapabilityError))

@@ -151,5 +151,5 @@ def _names(study: Study) -> list[str]:
 
 def _keys(name: str) -> list[str]:
     """Under which names a measure may report: ``fid`` is ``fd`` with other features."""
-    measure = table()[name]
-    return [measure.name, *([measure.other_name] if measure.other_name else [])]
+    found = [m for m in table().values() if name in (m.name, m.asked_by)]
+    return [key for m in found for key in (m.name, m.other_name) if key is not None]

@@ -23,6 +23,7 @@ from genctl.engine.construction import read_checkpoint
 from genctl.engine.run_directory import RunDirectory
 from genctl.engine.signals import Requests, listening
 from genctl.errors import GenctlError, UsageError
+from genctl.metrics.measure import table
 from genctl.study.directory import DONE, FAILED, NONFINITE, StudyDirectory, waiting
 from genctl.study.plan import Study, Trial
 
@@ -65,7 +66,7 @@ def evaluate_command(
     run, asked = directory.run(trial), study.file.evaluate
     real = trial.real or RunDirectory(run).config().data.spec
     words = ["evaluate", str(run), *([real] if real else [])]
-    words += [f"--{name}" for name in asked.measures]
+    words += [f"--{table()[name].flag}" for name in asked.measures]
     words += ["--seed", str(asked.seed), "--device", options.device, "--json"]
     words += [] if asked.n is None else ["-n", str(asked.n)]
     words += [] if asked.features is None else ["--features", asked.features]

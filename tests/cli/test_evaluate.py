@@ -151,7 +151,7 @@ def test_a_folder_is_taken_whole_unless_a_part_is_named(folder):
 def test_stored_features_need_no_network(stored, capsys):
     code, found, _ = run_json(capsys, *stored, "--is-splits", 2)
     assert code == 0
-    assert set(found["metrics"]) == {"fd", "is", "kid"}
+    assert set(found["metrics"]) == {"fd", "is", "kid", "prd", "pr", "dc"}
     assert found["features"] == "stored"
     x, y = (np.load(path)["features"] for path in stored)
     from scipy.linalg import sqrtm
@@ -391,7 +391,7 @@ def test_every_measure_has_a_flag():
     evaluate_command = typer.main.get_command(app).commands["evaluate"]
     flags = {name for parameter in evaluate_command.params for name in parameter.opts}
     assert len(table()) == 11
-    assert {f"--{name}" for name in table()} <= flags
+    assert {f"--{measure.flag}" for measure in table().values()} <= flags
 
 
 def test_text_for_people(stored, capsys):
