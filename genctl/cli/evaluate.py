@@ -80,6 +80,9 @@ def evaluate(
     anomaly_data: Annotated[
         str | None, typer.Option(metavar="SPEC", help="Strange examples; REAL is then normal.")
     ] = None,
+    memorization: Annotated[
+        bool, typer.Option("--memorization", help="Copies of training examples, and near them.")
+    ] = False,
     features: Annotated[
         str | None,
         typer.Option(
@@ -106,6 +109,18 @@ def evaluate(
         typer.Option("--human-results", help="The arguments are files of answers to such pages."),
     ] = False,
     pr_k: Annotated[int, typer.Option(min=1, help="Neighbours of improved precision, recall.")] = 3,
+    held_out: Annotated[
+        str | None,
+        typer.Option(metavar="SPEC", help="Memorization: unseen data; default: REAL's test part."),
+    ] = None,
+    copy_threshold: Annotated[
+        float | None,
+        typer.Option(min=0, help="Memorization: distance up to which an example is a copy."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PNG of --prd's curve or --memorization's neighbours."),
+    ] = None,
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="Examples a side; default: 10,000 or all.")
     ] = None,
@@ -159,6 +174,7 @@ def evaluate(
         "probe": probe,
         "manifold": manifold,
         "anomaly": anomaly,
+        "memorization": memorization,
     }
 
     if human or human_results or seconds is not None:
@@ -209,6 +225,9 @@ def evaluate(
         kid_subset_size=kid_subset_size,
         of_model=of_model,
         pr_k=pr_k,
+        held_out=held_out,
+        copy_threshold=copy_threshold,
+        plot=plot,
         require=require or [],
         baseline=baseline,
         device=device,
@@ -257,6 +276,8 @@ def _entry(entry: dict[str, Any]) -> str:
         return f"none: {entry['reason']}"
     if (text := own_words(entry)) is not None:
         return text
+    if "copies" in entry:
+        return _memorization(entry)
     if "precision" in entry:
         return (
             f"precision {entry['precision']:.4f}, recall {entry['recall']:.4f} (k = {entry['k']})"
@@ -283,3 +304,12 @@ def _entry(entry: dict[str, Any]) -> str:
         bits = f"{sign}{entry['bits_per_dim']:.4g} bits/dim"
         return f"{sign}{entry['nats']:.6g}{error} nats, {bits} ({entry['kind']}, n = {entry['n']})"
     return f"{entry['value']:.6g}"
+
+
+def _memorization(entry: dict[str, Any]) -> str:
+    copies = f"{entry['copies']:.2%} within {entry['threshold']:.4g} of a training example"
+    if entry["z_u"] is None:
+        return f"{copies}; nothing held out to compare with"
+    beside = f"{copies} (held-out: {entry['copies_held_out']:.2%})"
+    nearer = f"{entry['balance']:.1%} ± {entry['balance_error']:.1%} nearer to training"
+    return f"{beside}, {nearer} than to held-out, Z_U {entry['z_u']:.2f}"

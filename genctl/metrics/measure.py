@@ -37,12 +37,13 @@ Need = Literal[
     "probe",
     "manifold",
     "anomaly",
+    "training",
 ]
 """What a measure asks for: features of generated images, features of real ones, class
 probabilities of generated images, the labels that were asked of them; of held-out data
 log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy;
 errors of classifiers on the model's features; distances to a known manifold and of its inverse;
-scores of normal and anomalous examples."""
+scores of normal and anomalous examples; features of the whole training part."""
 
 Array = NDArray[Any]
 T = TypeVar("T")
@@ -111,6 +112,11 @@ class Evidence:
     asked: Array | None = None
     mixture: tuple[Array, float] | None = None
     """Centres ``(K, D)`` and standard deviation of the toy on the real side."""
+    training: Features | None = None
+    """The whole training part; with ``mirrored``, followed by its mirror images."""
+    held_out: Features | None = None
+    """Examples that were not trained on, likewise; or None where there are none."""
+    mirrored: bool = False
     likelihood: LogLikelihoods | None = None
     predictions: Predictions | None = None
     clusters: Predictions | None = None
@@ -142,16 +148,30 @@ class Evidence:
         Raises:
             UndefinedError: one side has none, or they do not live in one space.
         """
-        if self.generated is None or self.generated.values is None:
-            raise UndefinedError("the generated side has no features")
-        if self.real is None or self.real.values is None:
-            raise UndefinedError("the real side has no features")
-        generated, real = self.generated.values, self.real.values
-        if generated.shape[1] != real.shape[1]:
-            raise UndefinedError(
-                f"features of {generated.shape[1]} and of {real.shape[1]} dimensions"
-            )
-        return generated, real
+        return _in_one_space(self.generated, self.real, "real")
+
+    def against_training(self) -> tuple[Array, Array]:
+        """Features of generated examples and of the training part; held-out ones are as wide.
+
+        Raises:
+            UndefinedError: one has none, or they do not live in one space.
+        """
+        if self.held_out is not None:
+            _in_one_space(self.generated, self.held_out, "held-out")
+        return _in_one_space(self.generated, self.training, "training")
+
+
+def _in_one_space(
+    generated: Features | None, other: Features | None, side: str
+) -> tuple[Array, Array]:
+    if generated is None or generated.values is None:
+        raise UndefinedError("the generated side has no features")
+    if other is None or other.values is None:
+        raise UndefinedError(f"the {side} side has no features")
+    first, second = generated.values, other.values
+    if first.shape[1] != second.shape[1]:
+        raise UndefinedError(f"features of {first.shape[1]} and of {second.shape[1]} dimensions")
+    return first, second
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,17 @@ from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, write_atomically
 from genctl.errors import DataError, GateError, GenctlError, UsageError
 from genctl.metrics.features.extractor import DTYPES
-from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
+from genctl.metrics.measure import (
+    Evidence,
+    Features,
+    Measure,
+    Settings,
+    UndefinedError,
+    table,
+)
 from genctl.metrics.of_model import DEFAULTS, OfModel
 from genctl.registry import suggest
-from genctl.report import asked_of_model, gates, kept
+from genctl.report import asked_of_model, gates, kept, pictures
 from genctl.report.gather import (
     OF_HELD_OUT,
     Gathered,
@@ -53,6 +60,9 @@ def evaluate(
     kid_subset_size: int = 1000,
     of_model: OfModel = DEFAULTS,
     pr_k: int = 3,
+    held_out: str | Path | None = None,
+    copy_threshold: float | None = None,
+    plot: str | Path | None = None,
     require: Sequence[str] = (),
     baseline: str | Path | None = None,
     device: str = "auto",
@@ -80,6 +90,10 @@ def evaluate(
         kid_subset_size: rows of a subset of KID.
         of_model: settings of ``probe``, ``manifold`` and ``anomaly``.
         pr_k: neighbours of improved precision and recall.
+        held_out: for memorization, what was not trained on; by default ``real``'s test part.
+        copy_threshold: distance up to which an example is a copy; by default half the median
+            distance of held-out examples to the training set.
+        plot: where the pictures of prd and memorization go; by default into a run's reports.
         require: gates, such as ``fid<40``.
         baseline: an earlier result, for gates such as ``fid<=baseline+2``.
         device: auto, cpu, cuda or mps.
@@ -119,6 +133,7 @@ def evaluate(
             _at_least_one(kid_subset_size, "--kid-subset-size"),
             of_model,
             _at_least_one(pr_k, "--pr-k"),
+            copy_threshold,
             seed=seed,
         ),
         [gates.parse(text) for text in require],
@@ -129,6 +144,8 @@ def evaluate(
         raw_weights,
         download,
         strict,
+        held_out=None if held_out is None else str(held_out),
+        plot=None if plot is None else Path(plot),
     )
     earlier = None if baseline is None else gates.read_baseline(Path(baseline))
     with distributed.processes(device):
@@ -146,8 +163,10 @@ def answer(
     plan = plan_of(request, gathered)
     standard = gathered.extractor is not None and gathered.extractor.standard
     gates.check_names(request.gates, {m.key(standard): m.fields for m in plan})
+    pictures.check(request.plot, plan)
     evidence = _collect(request, gathered, plan, say)
     entries = {m.key(standard): _take(m, evidence, request, gathered) for m in plan}
+    drawn = pictures.plan(entries, gathered, request.plot, evidence)
     result = _result(request, gathered, evidence, entries)
     result["gates"] = gates.judge(request.gates, entries, earlier)
     if earlier is not None:
@@ -159,6 +178,7 @@ def answer(
     error = _failure(result)
     if error is not None:
         result["error"] = error.as_dict()
+    distributed.on_main(lambda: pictures.draw(drawn, gathered, request.batch_size))
     distributed.on_main(lambda: _save(result, gathered, out))
     return result
 
@@ -224,6 +244,8 @@ def _collect(
                 say(what)
                 seen = kept.features_of(found.extractor, side, request.batch_size)
             setattr(evidence, key, seen)
+    if "training" in needs and found.parts is not None:
+        found.parts.see(evidence, lambda side: _through(found, side, request.batch_size), say)
     if "asked" in needs and isinstance(found.generated, Sampled):
         asked = found.generated.asked
         evidence.asked = None if asked is None else asked.numpy()
@@ -252,6 +274,11 @@ def _collect(
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
     asked_of_model.collect(evidence, request, found, needs, say)
     return evidence
+
+
+def _through(found: Gathered, side: Examples, batch_size: int) -> Features:
+    assert found.extractor is not None
+    return kept.features_of(found.extractor, side, batch_size)
 
 
 def _take(

@@ -16,6 +16,7 @@ from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features, Measure, Need, Settings, table
 from genctl.report import asked_of_model, extractors, sides
 from genctl.report.gates import Gate
+from genctl.report.parts import Parts, parts_of
 from genctl.report.sides import Examples, Sampled, Stored
 
 CAPABILITY_OF: dict[Need, str] = {
@@ -51,6 +52,8 @@ class Request:
     raw_weights: bool
     download: bool
     strict: bool
+    held_out: str | None = None
+    plot: Path | None = None
     run: Run | None = None
     """The model that ``generated`` addresses, where it is open already."""
     known: dict[str, Features] = field(default_factory=dict)
@@ -72,6 +75,7 @@ class Gathered:
     run: Run | None = None
     generated: Sampled | Examples | Stored | None = None
     real: Examples | Stored | None = None
+    parts: Parts | None = None
     extractor: Extractor | None = None
     missing: dict[Need, GenctlError] = field(default_factory=dict)
 
@@ -92,6 +96,8 @@ def gather(request: Request) -> Gathered:
         _open_real(request, found)
         if mixture_of(found) is None:
             found.missing.setdefault("mixture", _no_mixture(request.real))
+    if "training" in request.needs and found.generated is not None:
+        _open_parts(request, found)
     if request.needs & {"generated", "real", "classes"} and found.generated is not None:
         _open_extractor(request, found)
     return found
@@ -245,6 +251,23 @@ def _open_real(request: Request, found: Gathered) -> None:
     found.real = Examples(dataset, request.n, request.seed, request.real, "real")
 
 
+def _open_parts(request: Request, found: Gathered) -> None:
+    if request.real is None:
+        found.missing["training"] = _no_real("training examples")
+        return
+    assert found.generated is not None
+    found.parts = parts_of(
+        request.real,
+        request.held_out,
+        found.run,
+        stored=isinstance(found.generated, Stored),
+        n=request.n,
+        seed=request.seed,
+        download=request.download,
+        strict=request.strict,
+    )
+
+
 def _open_extractor(request: Request, found: Gathered) -> None:
     assert found.generated is not None
     if isinstance(found.generated, Stored):
@@ -257,6 +280,8 @@ def _open_extractor(request: Request, found: Gathered) -> None:
     shapes = [found.generated.shape]
     if isinstance(found.real, Examples):
         shapes.append(found.real.shape)
+    if found.parts is not None:
+        shapes += found.parts.shapes
     try:
         found.extractor = extractors.choose(
             request.features,
