@@ -39,7 +39,9 @@ def evaluate(
     pr: Annotated[
         bool, typer.Option("--pr", help="Improved precision, recall; density, coverage.")
     ] = False,
-    modes: Annotated[bool, typer.Option("--modes", help="Modes of a toy it covers.")] = False,
+    modes: Annotated[
+        bool, typer.Option("--modes", help="Modes of a toy, or of stacked digits.")
+    ] = False,
     nll: Annotated[bool, typer.Option("--nll", help="Likelihood of held-out data.")] = False,
     accuracy: Annotated[
         bool, typer.Option("--accuracy", help="A classifier run's accuracy on held-out data.")
@@ -291,6 +293,8 @@ def _entry(entry: dict[str, Any]) -> str:
         return f"{f8}, {f1_8}, F1 {entry['f1']:.4f}"
     if "covered" in entry:
         kl = "none" if entry["kl"] is None else f"{entry['kl']:.3g} nats"
+        if "accuracy" in entry:
+            return f"{entry['covered']} of {entry['total']} covered, KL {kl}{_real_triples(entry)}"
         return (
             f"{entry['covered']} of {entry['total']} covered, "
             f"{entry['high_quality']:.1%} of high quality, "
@@ -304,6 +308,13 @@ def _entry(entry: dict[str, Any]) -> str:
         bits = f"{sign}{entry['bits_per_dim']:.4g} bits/dim"
         return f"{sign}{entry['nats']:.6g}{error} nats, {bits} ({entry['kind']}, n = {entry['n']})"
     return f"{entry['value']:.6g}"
+
+
+def _real_triples(entry: dict[str, Any]) -> str:
+    if entry["accuracy"] is None:
+        return ""
+    seen = f"{entry['real_covered']} covered, KL {entry['real_kl']:.3g}"
+    return f" ({entry['real_n']} real triples: {seen}, {entry['accuracy']:.1%} named rightly)"
 
 
 def _memorization(entry: dict[str, Any]) -> str:

@@ -15,7 +15,9 @@ from torch import Tensor
 from genctl.data import cache
 from genctl.data.build import Progress, Transform
 from genctl.data.decode import Crop
+from genctl.data.limits import MAX_CLASSES
 from genctl.data.spec import DataSource, Split, parse_spec
+from genctl.data.stacked import count_of, triples
 from genctl.data.tables import Table, read_table
 from genctl.data.toys import Toy, make_toy
 from genctl.data.triangles import Triangles, make_triangles
@@ -50,6 +52,7 @@ class Dataset:
         names: file name of each example; or None.
         crop: how images became square.
         binarise: how images are made binary when they are drawn.
+        channel_classes: labels of each colour channel where three pictures are stacked; else 0.
     """
 
     spec: DataSpec
@@ -67,6 +70,7 @@ class Dataset:
     names: list[str] | None = None
     crop: Crop = "centre"
     binarise: Binarise = "none"
+    channel_classes: int = 0
 
     def __len__(self) -> int:
         return self.examples.shape[0]
@@ -129,6 +133,20 @@ def open_dataset(
     _check_options(spec, size, crop, holdout, limit)
     if source.kind == "toy" and source.toy != TRIANGLES:
         return _open_toy(source, wanted, binarise, limit, without)
+    if source.inner is not None:
+        inner = open_dataset(
+            source.inner.text,
+            size=size,
+            split=wanted,
+            crop=crop,
+            holdout=holdout,
+            binarise=binarise,
+            download=download,
+            strict=strict,
+            progress=progress,
+            without=without,
+        )
+        return _stacked(inner, spec, limit)
     table = read_table(source, Transform(size, crop), download, strict, progress)
     dataset = _select(table, spec, wanted, holdout, limit, without)
     shape = tuple(dataset.examples.shape[1:])
@@ -268,6 +286,43 @@ def _kept(labels: np.ndarray | None, total: int, without: Sequence[int], spec: s
         reason = f"data.without names {strange[0]}, and the labels are 0 to {labels.max()}"
         raise UsageError(spec, reason, "data.without=[3] leaves out what has label 3")
     return ~np.isin(labels, list(without))
+
+
+def _stacked(dataset: Dataset, spec: str, limit: int | None) -> Dataset:
+    """Three pictures of a grey set as the channels of one, with the triple of their labels."""
+    if dataset.spec.kind != "image" or dataset.spec.shape[0] != 1:
+        raise DataError(spec, f"examples of {dataset.spec.shape}", "stack a set of grey pictures")
+    if dataset.labels is None:
+        raise DataError(spec, "has no labels, so triples have no kind", "stack a labelled set")
+    classes = dataset.spec.classes
+    if classes**3 > MAX_CLASSES:
+        raise DataError(spec, f"{classes} labels make {classes**3:,} triples, too many", "")
+    labelled = (dataset.labels >= 0).nonzero()[:, 0]
+    if not len(labelled):
+        raise DataError(spec, f"no picture of its {dataset.split} part has a label", "")
+    whole = len(labelled) == len(dataset)
+    pictures = dataset.examples if whole else dataset.examples[labelled]
+    count = count_of(pictures)
+    examples, labels = triples(
+        pictures,
+        dataset.labels[labelled],
+        classes,
+        count if limit is None else min(limit, count),
+        RandomStream(0, "stacked", dataset.split),
+    )
+    shape = (3, *dataset.spec.shape[1:])
+    return replace(
+        dataset,
+        spec=replace(dataset.spec, shape=shape, classes=classes**3, class_names=()),
+        examples=examples,
+        labels=labels,
+        captions=None,
+        names=None,
+        fingerprint=f"{seed_of('stacked', dataset.fingerprint, len(examples)):016x}",
+        source=f"{count:,} triples, stacked as colours, of {dataset.source}",
+        counts={part: n and max(n, count) for part, n in dataset.counts.items()},
+        channel_classes=classes,
+    )
 
 
 def _select(

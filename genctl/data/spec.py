@@ -1,8 +1,8 @@
 """The data SPEC: one line of text that says where examples come from.
 
 ``SPEC[@train|@test|@all]`` where SPEC is a path, ``digits``, ``NAME:ROOT`` or
-``toy:NAME?key=value``. Parsing touches the file system only to let
-an existing path win over any other reading.
+``toy:NAME?key=value``; or ``stacked:SPEC`` of a grey, labelled set. Parsing touches the file system
+only to let an existing path win over any other reading.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ class DataSource:
 
     Attributes:
         text: the SPEC as it was written.
-        kind: ``path``, ``digits``, ``toy`` or one of ``NAMED``.
+        kind: ``path``, ``digits``, ``toy``, ``stacked`` or one of ``NAMED``.
         path: the path or root; None for ``digits`` and toys.
         toy: the toy's name.
         options: the toy's options.
         split: the part named by ``@train``, ``@test`` or ``@all``, if any.
+        inner: of ``stacked``, the set whose pictures are stacked.
     """
 
     text: str
@@ -47,9 +48,12 @@ class DataSource:
     toy: str = ""
     options: Mapping[str, float] = field(default_factory=dict)
     split: Split | None = None
+    inner: DataSource | None = None
 
     def anywhere(self) -> str:
         """The SPEC with its path made absolute, so that a run can go on from another folder."""
+        if self.inner is not None:
+            return f"stacked:{self.inner.anywhere()}" + (f"@{self.split}" if self.split else "")
         if self.path is None:
             return self.text
         scheme = "" if self.kind == "path" else f"{self.kind}:"
@@ -92,8 +96,10 @@ def _named(text: str, scheme: str, rest: str, split: Split | None) -> DataSource
         if not name:
             raise UsageError(text, "names no toy", "e.g. toy:ring, toy:ring?radius=2&std=0.02")
         return DataSource(text, "toy", toy=name.lower(), options=_options(text, query), split=split)
+    if scheme == "stacked":
+        return _stacked(text, rest, split)
     if scheme not in NAMED:
-        known = [*NAMED, "toy"]
+        known = [*NAMED, "toy", "stacked"]
         raise UsageError(
             text,
             f"no such path, and {scheme!r} is no known data set{suggest(scheme, known)}",
@@ -102,6 +108,15 @@ def _named(text: str, scheme: str, rest: str, split: Split | None) -> DataSource
     if not rest:
         raise UsageError(text, "needs a root folder", f"write {scheme}:ROOT")
     return DataSource(text, scheme, _path(text, rest), split=split)
+
+
+def _stacked(text: str, rest: str, split: Split | None) -> DataSource:
+    if not rest:
+        raise UsageError(text, "names no set to stack", "e.g. stacked:digits, stacked:mnist:ROOT")
+    inner = parse_spec(rest)
+    if inner.kind in ("toy", "stacked") or inner.split is not None:
+        raise UsageError(text, "cannot be stacked", "e.g. stacked:digits, stacked:mnist:ROOT@test")
+    return DataSource(text, "stacked", split=split, inner=inner)
 
 
 def _options(text: str, query: str) -> dict[str, float]:

@@ -41,8 +41,8 @@ Need = Literal[
 ]
 """What a measure asks for: features of generated images, features of real ones, class
 probabilities of generated images, the labels that were asked of them; of held-out data
-log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy;
-errors of classifiers on the model's features; distances to a known manifold and of its inverse;
+log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy or
+of stacked pictures; errors of classifiers on the model's features; distances to a known manifold and of its inverse;
 scores of normal and anomalous examples; features of the whole training part."""
 
 Array = NDArray[Any]
@@ -91,6 +91,14 @@ class Predictions:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """What is known of stacked pictures: ``classes`` of a channel, and real triples of labels."""
+
+    classes: int
+    real: Predictions | None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The knobs of the measures, with the protocol's defaults."""
 
@@ -112,6 +120,8 @@ class Evidence:
     asked: Array | None = None
     mixture: tuple[Array, float] | None = None
     """Centres ``(K, D)`` and standard deviation of the toy on the real side."""
+    stacked: Stacked | None = None
+    """What the real side is where it is no toy but three pictures as colours."""
     training: Features | None = None
     """The whole training part; with ``mirrored``, followed by its mirror images."""
     held_out: Features | None = None

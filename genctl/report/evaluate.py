@@ -30,7 +30,7 @@ from genctl.metrics.measure import (
 )
 from genctl.metrics.of_model import DEFAULTS, OfModel
 from genctl.registry import suggest
-from genctl.report import asked_of_model, gates, kept, pictures
+from genctl.report import asked_of_model, gates, kept, pictures, stacks
 from genctl.report.gather import (
     OF_HELD_OUT,
     Gathered,
@@ -39,6 +39,7 @@ from genctl.report.gather import (
     mixture_of,
     obstacle,
     plan_of,
+    stacked_in,
 )
 from genctl.report.heldout import HeldOut
 from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
@@ -252,6 +253,9 @@ def _collect(
     mixture = mixture_of(found)
     if "mixture" in needs and mixture is not None:
         evidence.mixture = mixture.modes.numpy(), mixture.unit
+    stacked = stacked_in(found)
+    if "mixture" in needs and stacked is not None:
+        evidence.stacked = stacks.see(found, stacked, request.batch_size, _through)
     if needs & set(OF_HELD_OUT):
         assert found.run is not None
         assert request.real is not None

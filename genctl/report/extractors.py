@@ -14,6 +14,7 @@ from genctl.errors import CapabilityError, DataError, UsageError
 from genctl.metrics.features.classifier import ClassifierFeatures
 from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.features.inception import Inception
+from genctl.metrics.features.per_channel import PerChannel
 from genctl.metrics.features.pixels import Pixels
 from genctl.report.sides import is_run
 
@@ -48,6 +49,7 @@ def choose(
     inception_weights: str | Path | None,
     device: str,
     precision: str = "fp32",
+    stacked: bool = False,
 ) -> Extractor:
     """The extractor that was asked for; by default Inception, or the points themselves.
 
@@ -58,6 +60,7 @@ def choose(
         inception_weights: file with the standard network's weights.
         device: auto, cpu, cuda or mps.
         precision: number format of a feature network; pixels and points have none.
+        stacked: the pictures are three stacked ones, which a grey classifier takes one by one.
 
     Raises:
         CapabilityError: no weights, or a run that has no features.
@@ -82,7 +85,8 @@ def choose(
     if features == "pixels":
         return Pixels(list(shapes), str(pick_device(device)))
     if is_run(features):
-        return _classifier(features, device, precision)
+        found = _classifier(features, device, precision)
+        return PerChannel(found) if stacked and found.channels == 1 else found
     path = Path(features).expanduser()
     if path.suffix.lower() in WEIGHT_FILES and path.is_file():
         return Inception(path, pick_device(device), standard=False, precision=precision)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from genctl.contracts import capabilities
+from genctl.data.dataset import Dataset
+from genctl.data.spec import parse_spec
 from genctl.data.toys import Mixture
 from genctl.engine.run import Run, open_run
 from genctl.engine.run_directory import split_address
@@ -76,6 +78,7 @@ class Gathered:
     generated: Sampled | Examples | Stored | None = None
     real: Examples | Stored | None = None
     parts: Parts | None = None
+    triples: Examples | None = None
     extractor: Extractor | None = None
     missing: dict[Need, GenctlError] = field(default_factory=dict)
 
@@ -94,7 +97,9 @@ def gather(request: Request) -> Gathered:
     asked_of_model.note_missing(request, found)
     if request.needs & {"real", "mixture"} and found.generated is not None:
         _open_real(request, found)
-        if mixture_of(found) is None:
+        if stacked_in(found) is not None:
+            _open_triples(request, found)
+        elif mixture_of(found) is None:
             found.missing.setdefault("mixture", _no_mixture(request.real))
     if "training" in request.needs and found.generated is not None:
         _open_parts(request, found)
@@ -137,6 +142,12 @@ def mixture_of(found: Gathered) -> Mixture | None:
     """The mixture of Gaussians that the real side is, or None."""
     toy = found.real.dataset.toy if isinstance(found.real, Examples) else None
     return toy if isinstance(toy, Mixture) else None
+
+
+def stacked_in(found: Gathered) -> Dataset | None:
+    """The stacked pictures that the real side is, or None."""
+    dataset = found.real.dataset if isinstance(found.real, Examples) else None
+    return dataset if dataset is not None and dataset.channel_classes else None
 
 
 def _open_run(request: Request, found: Gathered) -> None:
@@ -251,6 +262,25 @@ def _open_real(request: Request, found: Gathered) -> None:
     found.real = Examples(dataset, request.n, request.seed, request.real, "real")
 
 
+def _open_triples(request: Request, found: Gathered) -> None:
+    """Real test triples, on which the classifier that counts the modes is judged."""
+    assert request.real is not None
+    if request.features is None or not sides.is_run(request.features):
+        found.missing["mixture"] = _no_classifier(request.real)
+        if request.measures is not None and "modes" in request.measures:
+            raise found.missing["mixture"]  # before weights of another network are looked for
+        return
+    dataset = stacked_in(found)
+    if dataset is None or not dataset.counts.get("test"):
+        return
+    named = parse_spec(request.real).split
+    whole = request.real.removesuffix(f"@{named}") if named is not None else request.real
+    test = sides.open_examples(
+        f"{whole}@test", found.run, download=request.download, strict=request.strict
+    )
+    found.triples = Examples(test, request.n, request.seed, request.real, "triples")
+
+
 def _open_parts(request: Request, found: Gathered) -> None:
     if request.real is None:
         found.missing["training"] = _no_real("training examples")
@@ -289,6 +319,7 @@ def _open_extractor(request: Request, found: Gathered) -> None:
             inception_weights=request.inception_weights,
             device=request.device,
             precision=request.precision or "fp32",
+            stacked=stacked_in(found) is not None,
         )
     except CapabilityError as error:
         if request.measures is not None or request.features is not None:
@@ -305,7 +336,15 @@ def _no_real(what: str) -> UsageError:
     return UsageError("REAL", f"not given, and {what} are needed", "genctl evaluate GENERATED REAL")
 
 
+def _no_classifier(real: str) -> UsageError:
+    return UsageError(
+        real,
+        "its modes are triples of labels, which a classifier of the grey set tells apart",
+        "--features RUN of one (genctl train --preset classifier)",
+    )
+
+
 def _no_mixture(real: str | None) -> UsageError:
     return UsageError(
-        str(real), "has no modes to count: it is no mixture of Gaussians", "toy:ring or toy:grid"
+        str(real), "has no modes to count: it is no mixture of Gaussians", "toy:ring, stacked:SPEC"
     )
