@@ -21,6 +21,8 @@ BLOCK_BYTES = 2**26
 """Of one block of distances, and of the differences that are measured at a time."""
 SPARE = 8
 """Candidates beyond the k nearest that are measured again: rounding may have swapped them."""
+FLAT = 8
+"""Dimensions up to which a tree finds candidates faster than all distances do: toys."""
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -135,6 +137,8 @@ def nearest(
         ``(N, k)`` squared distances, ascending, and which rows of y they belong to. Where there are
         fewer than k to compare with, the distance is infinite.
     """
+    if apart is None and x.shape[1] <= FLAT:
+        return _by_tree(x, y, k)
     squared = np.full((len(x), k), np.inf)
     index = np.zeros((len(x), k), dtype=np.int64)
     for block in blocks(x, y):
@@ -161,5 +165,25 @@ def nearest(
 def radii(rows: Array, *ks: int) -> list[Floats]:
     """For each k, ``(N,)`` squared distance of every row to its k-th nearest *other* row."""
     numbers = np.arange(len(rows))
-    squared, _ = nearest(rows, rows, max(ks), apart=(numbers, numbers))
+    if rows.shape[1] <= FLAT:
+        squared, _ = _by_tree(rows, rows, max(ks), own=True)
+    else:
+        squared, _ = nearest(rows, rows, max(ks), apart=(numbers, numbers))
     return [squared[:, k - 1] for k in ks]
+
+
+def _by_tree(x: Array, y: Array, k: int, *, own: bool = False) -> tuple[Floats, NDArray[np.int64]]:
+    """As ``nearest``; ``own``: x and y are one set, and no row is its own neighbour."""
+    from scipy.spatial import cKDTree
+
+    asked = min(k + own + SPARE, len(y))
+    _, index = cKDTree(as_matrix(y)).query(as_matrix(x), k=np.arange(1, asked + 1))
+    rows = np.repeat(np.arange(len(x)), asked)
+    exact = between(x, y, rows, index.ravel()).reshape(-1, asked)
+    if own:
+        exact[index == np.arange(len(x))[:, None]] = np.inf
+    if asked < k:
+        missing = ((0, 0), (0, k - asked))
+        exact, index = np.pad(exact, missing, constant_values=np.inf), np.pad(index, missing)
+    order = np.lexsort((index, exact), axis=1)[:, :k]
+    return np.take_along_axis(exact, order, axis=1), np.take_along_axis(index, order, axis=1)
