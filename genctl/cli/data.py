@@ -113,7 +113,8 @@ def cache(
 
 def _facts(spec: str, size: str, download: bool, strict: bool) -> dict[str, Any]:
     edge = _edge(size)
-    from genctl.data.dataset import describe, open_dataset
+    from genctl.data.dataset import open_dataset
+    from genctl.data.describe import describe
 
     facts = describe(open_dataset(spec, size=edge, download=download, strict=strict))
     for warning in facts.get("warnings", ()):

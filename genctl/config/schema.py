@@ -74,7 +74,23 @@ class EmaConfig(Section):
     last: Annotated[int, Field(ge=1)] | None = None  # instead: mean of the last n iterates
 
 
-MeasureName = Literal["fid", "is", "kid", "modes", "nll", "accuracy", "agreement", "clusters"]
+MeasureName = Literal[
+    "fid",
+    "is",
+    "kid",
+    "prd",
+    "pr",
+    "dc",
+    "modes",
+    "nll",
+    "accuracy",
+    "agreement",
+    "clusters",
+    "memorization",
+    "probe",
+    "manifold",
+    "anomaly",
+]
 """The table of ``genctl.metrics.measure``, which is above this room; a test holds them equal."""
 
 

@@ -100,4 +100,5 @@ MEASURE = Measure(
     ),
     _take,
     on_request=True,
+    better="larger",
 )

@@ -33,4 +33,5 @@ MEASURE = Measure(
     ("density", "coverage", "k"),
     _take,
     asked_by="pr",
+    better="larger",
 )

@@ -88,4 +88,5 @@ MEASURE = Measure(
     ),
     _take,
     on_request=True,
+    better="larger",
 )

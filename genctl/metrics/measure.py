@@ -42,8 +42,8 @@ Need = Literal[
 """What a measure asks for: features of generated images, features of real ones, class
 probabilities of generated images, the labels that were asked of them; of held-out data
 log-likelihoods, labels (predicted, true) and clusters (found, true label); the modes of a toy or
-of stacked pictures; errors of classifiers on the model's features; distances to a known manifold and of its inverse;
-scores of normal and anomalous examples; features of the whole training part."""
+of stacked pictures; errors of classifiers on the model's features; distances to a known manifold
+and of its inverse; scores of normal and anomalous examples; features of the whole training part."""
 
 Array = NDArray[Any]
 T = TypeVar("T")

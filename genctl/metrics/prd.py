@@ -103,4 +103,5 @@ MEASURE = Measure(
     ("generated", "real"),
     ("f8", "f1_8", "f1"),
     _take,
+    better="larger",
 )

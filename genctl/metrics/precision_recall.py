@@ -41,4 +41,5 @@ MEASURE = Measure(
     ("generated", "real"),
     ("precision", "recall", "k"),
     _take,
+    better="larger",
 )

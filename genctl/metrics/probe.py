@@ -72,4 +72,5 @@ MEASURE = Measure(
     ("value", "pixels", "untrained", "labels", "n_test", "of", "rows"),
     _take,
     on_request=True,
+    better="smaller",
 )

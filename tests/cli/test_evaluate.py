@@ -390,7 +390,7 @@ def test_gates_on_the_change_say_when_the_protocol_differs(stored, capsys, tmp_p
 def test_every_measure_has_a_flag():
     evaluate_command = typer.main.get_command(app).commands["evaluate"]
     flags = {name for parameter in evaluate_command.params for name in parameter.opts}
-    assert len(table()) == 12
+    assert len(table()) == 15
     assert {f"--{measure.flag}" for measure in table().values()} <= flags
 
 

@@ -9,7 +9,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from genctl.data.arrays import read_npz
-from genctl.data.dataset import describe, open_dataset
+from genctl.data.dataset import open_dataset
+from genctl.data.describe import describe
 from genctl.data.loader import evaluation_batches
 from genctl.errors import DataError, UsageError
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from genctl.data.dataset import describe, open_dataset
+from genctl.data.dataset import open_dataset
+from genctl.data.describe import describe
 from genctl.errors import DataError, UsageError
 
 

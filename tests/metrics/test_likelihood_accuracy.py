@@ -58,7 +58,7 @@ def test_accuracy_counts_labelled_examples_only():
 
 def test_every_file_with_a_measure_is_in_the_table():
     expected = {"fid", "is", "kid", "nll", "accuracy", "agreement", "clusters", "modes"}
-    expected |= {"probe", "manifold", "anomaly"}
+    expected |= {"prd", "pr", "dc", "memorization", "probe", "manifold", "anomaly"}
     assert set(table()) == expected
     for measure in table().values():
         assert measure.summary

@@ -19,8 +19,9 @@ from mutations import contract_errors, damaged, fuzz
 from PIL import Image
 
 from genctl.data.arrays import read_idx
-from genctl.data.dataset import describe, open_dataset
+from genctl.data.dataset import open_dataset
 from genctl.data.decode import MAX_PIXELS, BrokenImageError, decode
+from genctl.data.describe import describe
 from genctl.data.labels import name_facts
 from genctl.errors import DataError
 from genctl.metrics.features import stored

@@ -16,7 +16,8 @@ from PIL import Image
 from genctl.cli.main import main
 from genctl.config import presets
 from genctl.config.load import load_config
-from genctl.data.dataset import describe, open_dataset
+from genctl.data.dataset import open_dataset
+from genctl.data.describe import describe
 from genctl.errors import ConfigError, DataError, GenctlError, UsageError
 
 STORED = Path(__file__).parent.parent / "fixtures" / "run-schema-1"
