@@ -18,7 +18,9 @@ def one_or_none(others: Sequence[str] | None) -> str | None:
         UsageError: there are more.
     """
     if others and len(others) > 1:
-        raise UsageError(others[1], "one thing too many", "genctl evaluate GENERATED [REAL]")
+        raise UsageError(
+            others[1], "one thing too many", "genctl evaluate GENERATED [REAL]; results: --compare"
+        )
     return others[0] if others else None
 
 

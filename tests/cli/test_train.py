@@ -274,7 +274,7 @@ def test_a_signal_saves_and_exits_130(number, tmp_path):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     result = json.loads(out)
     assert result["stopped_by"] == "signal"

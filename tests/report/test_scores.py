@@ -238,7 +238,7 @@ def test_killed_while_it_was_scored(scored, tmp_path):
     words = [sys.executable, "-c", KILLED, str(tmp_path / "quickstart.yaml"), str(run)]
     threads = str(torch.get_num_threads())  # sums are rounded by it
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": threads}
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert checkpoint.steps(run / "checkpoints")[-1] == 8
     assert [row["step"] for row in scores_of(run)] == [4]

@@ -66,7 +66,7 @@ class Campaign:
         self.words = ["train", "--preset", file, "--device", "cpu", "--quiet", "--resume-or-start"]
         self.counts = Counter()
         began = time.monotonic()
-        code, _, err = server.run(*self.words, "--out", folder / "whole", timeout=300)
+        code, _, err = server.run(*self.words, "--out", folder / "whole", timeout=900)
         self.seconds = time.monotonic() - began
         assert code == 0, err
         self.rows = rows_of(folder / "whole")

@@ -30,7 +30,7 @@ class Child:
     def kill(self, number=signal.SIGKILL):
         os.kill(self.pid, number)
 
-    def wait(self, timeout=60.0):
+    def wait(self, timeout=300.0):
         """The exit code, minus the signal's number if one ended it."""
         deadline = time.monotonic() + timeout
         while (code := self.server.ask("poll", pid=self.pid)) is None:
@@ -40,7 +40,7 @@ class Child:
             time.sleep(0.002)
         return code
 
-    def stalled(self, timeout=60.0):
+    def stalled(self, timeout=300.0):
         """Wait until it stands still where the prelude ``stall`` told it to."""
         deadline = time.monotonic() + timeout
         while not (self.folder / f"{self.pid}.out.stalled").exists():
@@ -98,7 +98,7 @@ class Server:
         pid = self.ask("start", words=words, prelude=prelude, folder=str(self.folder))
         return Child(self, pid, self.folder)
 
-    def run(self, *words, prelude=None, timeout=60.0):
+    def run(self, *words, prelude=None, timeout=300.0):
         """Run ``genctl WORDS`` to its end: the exit code, stdout, stderr."""
         child = self.start(*words, prelude=prelude)
         return child.wait(timeout), child.out, child.err
@@ -110,7 +110,7 @@ class Server:
     def close(self):
         assert self.process.stdin is not None
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(timeout=120)
 
 
 def _serve() -> None:

@@ -32,6 +32,6 @@ def test_a_result_without_a_reader_is_no_traceback():
     )
     assert child.stdout is not None
     child.stdout.close()
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=300)
     assert child.returncode == 1
     assert errors == ""

@@ -31,7 +31,7 @@ def start(words: list[str], ranks: int = 2, **more: str) -> list[subprocess.Pope
 
 
 def finish(
-    started: list[subprocess.Popen[str]], seconds: float = 120
+    started: list[subprocess.Popen[str]], seconds: float = 600
 ) -> list[tuple[int, str, str]]:
     """Exit code, stdout and stderr of each process."""
     try:
