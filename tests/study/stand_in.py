@@ -43,8 +43,10 @@ def main(words: list[str]) -> int:
     if "train.batch_size=15" in words:
         raise KeyError("a bug")
     for step in range(begun + 1, STEPS + 1):
-        time.sleep(float(os.environ.get("PAUSE", "0")))
         progress.write_text(str(step))
+        until = time.monotonic() + float(os.environ.get("PAUSE", "0"))
+        while time.monotonic() < until and not stopped:
+            time.sleep(0.01)
         if stopped:
             return 130
     last = {"step": STEPS, "loss/generator": float(option("--seed"))}

@@ -131,11 +131,10 @@ sys.exit(main({words!r}))
 
 def test_ctrl_c_stops_the_children_and_it_goes_on(stand_in, study, tmp_path, monkeypatch):
     """They keep their state, and the next call begins with it."""
-    monkeypatch.setenv("PAUSE", "0.2")
-    started = tmp_path / "out/runs/wgan-gp-ring-seed-0/progress"
+    monkeypatch.setenv("PAUSE", "60")
 
     def interrupt():
-        wait_for(started.exists)
+        wait_for(both_began(tmp_path))
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -156,9 +155,9 @@ def test_killed_at_any_instant_it_goes_on(stand_in, study, tmp_path, monkeypatch
         [sys.executable, "-c", CONDUCTOR.format(stand_in=COMMAND, words=words)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PAUSE": "0.2"},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PAUSE": "60"},
     )
-    wait_for((tmp_path / "out/runs/wgan-gp-ring-seed-0/progress").exists)
+    wait_for(both_began(tmp_path))
     process.kill()
     process.wait()
     goes_on(study, tmp_path, monkeypatch, wait_until_quiet(tmp_path))
@@ -176,8 +175,13 @@ def goes_on(study, tmp_path, monkeypatch, before):
         assert 0 < begun < 5, "it went on where it was stopped"
 
 
+def both_began(folder):
+    marks = [folder / f"out/runs/{name}-seed-0/progress" for name in ("gan-ring", "wgan-gp-ring")]
+    return lambda: all(mark.exists() and mark.read_text() for mark in marks)
+
+
 def wait_for(condition):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
