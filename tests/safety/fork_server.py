@@ -120,8 +120,8 @@ def _serve() -> None:
     import torch._inductor  # which the first optimiser imports
 
     import genctl.cli.train
-    import genctl.engine.fit
-    import genctl.engine.run  # noqa: F401
+    import genctl.engine.run
+    import genctl.report.scores  # noqa: F401
     from genctl.config.load import load_config
 
     torch.set_num_threads(1)

@@ -58,7 +58,7 @@ def stall(where, seconds):
     elif where == "step":
         Updater.begin_step = stalling(Updater.begin_step)
     else:
-        sys.modules.pop("genctl.engine.fit")
+        sys.modules.pop("genctl.report.scores")
         sys.meta_path.insert(0, _SlowImport(float(seconds)))
 
 
@@ -69,7 +69,7 @@ class _SlowImport:
         self.seconds = seconds
 
     def find_spec(self, name, path=None, target=None):
-        if name == "genctl.engine.fit":
+        if name == "genctl.report.scores":
             _stand(self.seconds)
 
 
