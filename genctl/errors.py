@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from genctl.printable import printable
 
@@ -15,18 +15,25 @@ class GenctlError(Exception):
     Args:
         thing: what the error is about (a path, a key, a preset).
         reason: what is wrong with it, found against expected.
-        remedy: what the user can do next.
+        remedy: what the user can do next; or how to find it out, where that takes a while and the
+            error may never be shown.
     """
 
     exit_code = 1
     name = "failed"
 
-    def __init__(self, thing: str, reason: str, remedy: str = "") -> None:
+    def __init__(self, thing: str, reason: str, remedy: str | Callable[[], str] = "") -> None:
         # Names of files and keys of foreign origin are among these, and go to a terminal.
-        self.thing, self.reason, self.remedy = (
-            printable(text, _LONGEST) for text in (thing, reason, remedy)
-        )
+        self.thing, self.reason = printable(thing, _LONGEST), printable(reason, _LONGEST)
+        self._remedy = remedy
         super().__init__(f"{self.thing}: {self.reason}")
+
+    @property
+    def remedy(self) -> str:
+        """What the user can do next, or nothing."""
+        return printable(
+            self._remedy if isinstance(self._remedy, str) else self._remedy(), _LONGEST
+        )
 
     def as_dict(self) -> dict[str, object]:
         """The error as the ``--json`` contract wants it."""

@@ -45,7 +45,7 @@ class Dataset:
         broken: name and reason of each file that was skipped.
         warnings: what a user should know.
         split: ``train``, ``test`` or ``all``.
-        counts: examples in ``train`` and ``test``.
+        counts: examples in ``train``, and in ``test`` apart from them.
         toy: the density of a toy; or None.
         manifold: the known manifold that the examples lie on; or None.
         names: file name of each example; or None.
@@ -296,12 +296,12 @@ def _select(
     test = table.test if table.test is not None else table.position < holdout
     kept = _kept(table.labels, total, without, spec)
     test_rows, train_rows = np.flatnonzero(test & kept), np.flatnonzero(~test & kept)
-    notes = list(table.warnings)
+    notes, apart = list(table.warnings), len(test_rows)
     if total == 1:
         notes.append("only one image: a model can only learn it by heart")
     if len(train_rows) == 0 and split == "train":
         notes.append("every example fell to the held-out part: all are used for training too")
-        train_rows = np.flatnonzero(kept)
+        train_rows, apart = np.flatnonzero(kept), 0
     rows = {"train": train_rows, "test": test_rows, "all": np.flatnonzero(kept)}[split]
     if len(rows) == 0:
         reason = f"none of its {total:,} examples belongs to the {split} part"
@@ -325,7 +325,7 @@ def _select(
         broken=list(table.broken),
         warnings=notes,
         split=split,
-        counts={"train": len(train_rows), "test": len(test_rows)},
+        counts={"train": len(train_rows), "test": apart},
         names=None if names is None else _texts(names, rows),
     )
 

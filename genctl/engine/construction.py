@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 
@@ -25,8 +26,10 @@ from genctl.networks.layers.virtual_batch_norm import require_references
 from genctl.randomness import RandomStream, seed_of
 
 
-def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training:
-    """Model, loader, averages and optimisers, seeded, before any step."""
+def build(
+    config: RunConfig, dataset: Dataset, device: torch.device, held_out: Dataset | None = None
+) -> Training:
+    """Model, loaders, averages and optimisers, seeded, before any step."""
     precision.configure(config.train.precision)
     torch.use_deterministic_algorithms(config.train.deterministic)
     seed = config.train.seed
@@ -39,20 +42,21 @@ def build(config: RunConfig, dataset: Dataset, device: torch.device) -> Training
     ranks, rank = distributed.world_size(), distributed.rank()
     if rank:  # equal weights, but dropout of its own
         torch.manual_seed(seed_of(seed, "global", rank))
-    loader = Loader(
-        dataset,
+    batches = functools.partial(
+        Loader,
         batch_size=config.train.batch_size,
         seed=seed,
         device=device,
-        flip=config.data.flip,
         crop=config.data.crop,
         binarise=config.data.binarise,
         rank=rank,
         world=ranks,
     )
+    loader = batches(dataset, flip=config.data.flip)
     average = Average(model, config.ema)
     update = Updater(model, config, average, config.train.precision, images=lambda: loader.images)
-    return Training(config, model, loader, average, update)
+    beside = None if held_out is None else batches(held_out)
+    return Training(config, model, loader, average, update, held_out=beside)
 
 
 def build_model(config: RunConfig) -> GenerativeModel:

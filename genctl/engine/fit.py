@@ -16,6 +16,8 @@ from genctl.engine.clock import Clock
 from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
+from genctl.engine.generators import undisturbed
+from genctl.engine.held_out import open_held_out
 from genctl.engine.log import MetricsFile
 from genctl.engine.loop import FitResult, run_loop
 from genctl.engine.memory import Trial, explained, fitted, is_out_of_memory, trial_of
@@ -23,7 +25,7 @@ from genctl.engine.progress import Reporter, Silent
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory
 from genctl.engine.scoring import Aim, Scorer, Scoring
-from genctl.engine.state import Training, snapshot, undisturbed
+from genctl.engine.state import Training, snapshot
 from genctl.errors import ConfigError, UsageError
 
 
@@ -68,11 +70,11 @@ def fit(
         directory = RunDirectory(Path(out))
         distributed.on_main(lambda: _claim(directory, resume is None, at_the_end))
         if isinstance(data, Dataset):
-            dataset, spec = data, None
+            dataset, spec, held_out = data, None, None
         else:
             spec = data
-            dataset = distributed.together(
-                lambda: open_data(config, spec, download=download, strict=strict_data)
+            dataset, held_out = distributed.together(
+                lambda: open_parts(config, spec, download=download, strict=strict_data)
             )
         for warning in dataset.warnings:
             report.note(f"warning: {warning}")
@@ -81,7 +83,7 @@ def fit(
         trial = trial_of(config, dataset, where)
         if resume is None and config.train.on_out_of_memory == "halve":
             config = _with_a_batch_that_fits(config, trial, report)
-        training = distributed.together(lambda: build(config, dataset, where))
+        training = distributed.together(lambda: build(config, dataset, where, held_out))
         for text in training.loader.notes:
             report.note(text)
         for text in training.model.warnings(len(dataset)):
@@ -182,6 +184,14 @@ def open_data(
         download=download,
         strict=strict,
     )
+
+
+def open_parts(
+    config: RunConfig, spec: str | None, *, download: bool = False, strict: bool = False
+) -> tuple[Dataset, Dataset | None]:
+    """What is trained on, and what the log is told of beside it."""
+    dataset = open_data(config, spec, download=download, strict=strict)
+    return dataset, open_held_out(config, spec, dataset)
 
 
 def complete(

@@ -59,14 +59,11 @@ class Run:
             CapabilityError: naming what this model can do, and the presets that can do the thing.
         """
         if not isinstance(self.model, CAPABILITIES[capability]):
-            from genctl.config.catalogue import presets_that_can
-
-            able = ", ".join(presets_that_can(capability)[:6]) or "none yet"
             raise CapabilityError(
                 str(self.path),
                 f"its model, {self.config.model['kind']}, cannot {capability.replace('_', ' ')}; "
                 f"it can {', '.join(capabilities(self.model)) or 'only be trained'}",
-                f"presets that can: {able}",
+                lambda: _presets_that_can(capability),
             )
 
     def stream(self, seed: int, *name: int | str, first_row: int = 0) -> RandomStream:
@@ -205,3 +202,9 @@ def open_run(
     model.to(where).eval().requires_grad_(False)
     weights = "averaged" if averaged else "raw"
     return Run(path, found.step, config, model, weights, where, resolved)
+
+
+def _presets_that_can(capability: str) -> str:
+    from genctl.config.catalogue import presets_that_can
+
+    return f"presets that can: {', '.join(presets_that_can(capability)[:6]) or 'none yet'}"

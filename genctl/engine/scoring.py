@@ -14,11 +14,12 @@ from typing import Protocol
 
 from genctl.config.schema import EvaluateConfig, seconds_of
 from genctl.engine import checkpoint, distributed
+from genctl.engine.generators import undisturbed
 from genctl.engine.log import MetricsFile
 from genctl.engine.progress import Reporter
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory
-from genctl.engine.state import Training, undisturbed
+from genctl.engine.state import Training
 from genctl.errors import GenctlError
 
 Scores = Mapping[str, float | None]

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +14,8 @@ from genctl.data.loader import Loader
 from genctl.engine import distributed
 from genctl.engine.averaging import Average
 from genctl.engine.checkpoint import Checkpoint
+from genctl.engine.generators import generators, restore_generators
+from genctl.engine.held_out import held_out_metrics
 from genctl.engine.schedules import Plateau
 from genctl.engine.update import Updater
 from genctl.errors import DataError
@@ -39,11 +37,16 @@ class Training:
     step: int = 0
     seconds_before: float = 0.0  # spent by earlier processes of this run
     final_row: int | None = None  # a last row that is not on the log interval
+    held_out: Loader | None = None  # examples that are not trained on, for the log
 
     def advance(self, logging: bool) -> None:
         """Make the next training step; ``logging`` says that a row follows it."""
         self.update.begin_step(self.step + 1, logging)
         self.update.window.add(self.model.training_step(self.loader, self.update), logging)
+        if logging and self.held_out is not None:
+            self.held_out.position = self.step  # by the step alone, so there is no more to keep
+            batch = next(self.held_out)
+            self.update.window.add(held_out_metrics(self.update, batch), logging)
         self.step += 1
 
 
@@ -67,7 +70,7 @@ def snapshot(training: Training, seconds: float) -> Checkpoint:
             "count": player.count,
             "schedule": schedule.state if isinstance(schedule, Plateau) else None,
         }
-    generators, numbers = _generators(training.update.device)
+    states, numbers = generators(training.update.device)
     state = {
         "images": training.loader.images,
         "seconds": seconds,
@@ -82,7 +85,7 @@ def snapshot(training: Training, seconds: float) -> Checkpoint:
         "ranks": distributed.world_size(),
     }
     averaged = training.average.state()
-    return Checkpoint(training.step, weights, averaged, {**tensors, **generators}, state)
+    return Checkpoint(training.step, weights, averaged, {**tensors, **states}, state)
 
 
 def restore(training: Training, checkpoint: Checkpoint) -> None:
@@ -136,7 +139,7 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
     training.loader.position = state["position"]
     training.step, training.seconds_before = checkpoint.step, state["seconds"]
     training.final_row = state["final_row"]
-    _restore_generators(tensors, state["generators"], device)
+    restore_generators(tensors, state["generators"], device)
 
 
 def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
@@ -148,44 +151,3 @@ def _laid_out(moment: Tensor, parameter: Tensor) -> Tensor:
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key[len(prefix) :]: t for key, t in tensors.items() if key.startswith(prefix)}
-
-
-@contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
-    """Other work inside the block leaves no trace in a training: it may seed and set what it likes.
-
-    What is put back is what opening another model changes: the global generators, and the switches
-    of float32 products.
-    """
-    tensors, numbers = _generators(device)
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
-        _restore_generators(tensors, numbers, device)
-
-
-def _generators(device: torch.device) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The global generators, which only torch's own modules (dropout) and user code draw from."""
-    tensors = {"generator/cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        tensors["generator/cuda/0"] = torch.cuda.get_rng_state(device)
-    version, words, gauss = random.getstate()
-    kind, keys, position, has_gauss, cached = np.random.get_state()
-    assert not isinstance(keys, int)
-    numpy_state = [kind, [int(key) for key in keys], position, has_gauss, cached]
-    return tensors, {"python": [version, list(words), gauss], "numpy": numpy_state}
-
-
-def _restore_generators(
-    tensors: dict[str, Tensor], numbers: dict[str, Any], device: torch.device
-) -> None:
-    torch.set_rng_state(tensors["generator/cpu"])
-    if device.type == "cuda" and "generator/cuda/0" in tensors:
-        torch.cuda.set_rng_state(tensors["generator/cuda/0"], device)
-    version, words, gauss = numbers["python"]
-    random.setstate((version, tuple(words), gauss))
-    kind, keys, *rest = numbers["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))

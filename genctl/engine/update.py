@@ -74,6 +74,7 @@ class Updater:
         self.window = Window(model.gauges)
         self.images = images
         self.step, self.logging = 0, False
+        self.first_loss: tuple[str, LossFn] | None = None  # of a batch, in a step that logs
         self.waiting: list[_Waiting] | None = None  # updates whose step is to come, inside at_once
         self.batch_size = config.train.batch_size // distributed.world_size()
         self.rng = self._stream()
@@ -91,7 +92,7 @@ class Updater:
 
     def begin_step(self, step: int, logging: bool) -> None:
         """Start training step number ``step`` (from 1) with fresh noise."""
-        self.step, self.logging = step, logging
+        self.step, self.logging, self.first_loss = step, logging, None
         self.rng = self._stream()
         use_stream(self.drawing, self.rng.fork("layers"))
 
@@ -155,18 +156,26 @@ class Updater:
         return float(distributed.mean(value.detach()))
 
     # --- the mechanics, in order ----------------------------------------------------------------
+    def loss_of(
+        self, name: str, loss_fn: LossFn, batch: Batch | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its metrics, with a graph to the player's parameters and to no other."""
+        for parameter in self.parameters:
+            parameter.grad = None
+            parameter.requires_grad_(False)
+        for parameter in self.players[name].parameters:
+            parameter.requires_grad_(True)
+        with autocast(self.device, self.precision):
+            result = loss_fn() if batch is None else loss_fn(batch)
+        return result if isinstance(result, tuple) else (result, {})
+
     def _gradients(
         self, name: str, loss_fn: LossFn, batch: Batch | None
     ) -> tuple[dict[str, Tensor], Tensor]:
         player = self.players[name]
-        for parameter in self.parameters:
-            parameter.grad = None
-            parameter.requires_grad_(False)
-        for parameter in player.parameters:
-            parameter.requires_grad_(True)
-        with autocast(self.device, self.precision):
-            result = loss_fn() if batch is None else loss_fn(batch)
-        loss, metrics = result if isinstance(result, tuple) else (result, {})
+        if self.logging and batch is not None and self.first_loss is None:
+            self.first_loss = name, loss_fn
+        loss, metrics = self.loss_of(name, loss_fn, batch)
         loss.backward()
         distributed.average_gradients(player.parameters)
         gradients = [p.grad for p in player.parameters if p.grad is not None]
