@@ -44,6 +44,7 @@ def interpolate(
     device: options.Device = "auto",
     precision: options.Precision = None,
     batch_size: options.BatchSize = None,
+    quiet: options.Quiet = False,  # as every command has it; this one tells its result alone
     json_output: options.Json = False,
 ) -> int:
     """Walk between latents, between two pictures, or along each code."""

@@ -32,6 +32,7 @@ def sample(
     device: options.Device = "auto",
     precision: options.Precision = None,
     batch_size: options.BatchSize = None,
+    quiet: options.Quiet = False,
     json_output: options.Json = False,
 ) -> int:
     """Draw samples: same seed, same samples, whatever the batch size."""
@@ -45,7 +46,7 @@ def sample(
         opened.require("sample")
         condition = None if class_ is None else _labels(opened, class_, n)
         place = out or opened.path / "samples" / f"seed-{seed}-step-{opened.step:08d}.png"
-        distributed.on_main(lambda: _check_out(place, opened.spec.kind == "image"))
+        distributed.on_main(lambda: _check_out(place, opened.spec.kind == "image", quiet))
         drawn = opened.sample(n, seed=seed, condition=condition, batch_size=batch_size)
         distributed.on_main(lambda: _write(opened, drawn, place))
     payload = {
@@ -79,13 +80,13 @@ def _labels(opened: Run, name: str, n: int) -> Tensor:
     return torch.full((n,), names.index(name))
 
 
-def _check_out(out: Path, images: bool) -> None:
+def _check_out(out: Path, images: bool, quiet: bool) -> None:
     """Refuse, before any work, what could not be written."""
     if out.suffix not in ("", ".png", ".npz"):
         raise UsageError(f"--out {out}", f"cannot write {out.suffix}", "x.png, x.npz or a folder")
     if not out.suffix and not images:
         raise UsageError(f"--out {out}", "points have no pictures one by one", "x.png or x.npz")
-    if not out.suffix and out.is_dir() and any(out.iterdir()):
+    if not out.suffix and out.is_dir() and any(out.iterdir()) and not quiet:
         note(f"warning: {out} already holds files; those with other numbers stay beside the new")
 
 

@@ -351,6 +351,11 @@ def test_sample_forms(trained, tmp_path, capsys):
     assert run("sample", trained, "-n", 3, "--seed", 3, "--out", tmp_path / "folder") == 0
     singles = [np.array(Image.open(p)) for p in sorted((tmp_path / "folder").iterdir())]
     assert np.array_equal(np.stack(singles), arrays[:3, :, :, 0])
+    capsys.readouterr()
+    assert run("sample", trained, "-n", 2, "--out", tmp_path / "folder") == 0
+    assert "already holds files" in capsys.readouterr().err
+    assert run("sample", trained, "-n", 2, "--out", tmp_path / "folder", "--quiet") == 0
+    assert capsys.readouterr().err == ""
     assert run("sample", trained, "-n", 6, "--out", tmp_path / "grid.png") == 0
     assert Image.open(tmp_path / "grid.png").size[0] >= 16
     assert run("sample", trained, "-n", 10**9, "--out", tmp_path / "x.gif") == 2
