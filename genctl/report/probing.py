@@ -20,6 +20,7 @@ from genctl.engine.construction import build_model
 from genctl.engine.run import Run
 from genctl.errors import DataError, UsageError
 from genctl.metrics import linear_probe
+from genctl.metrics.features.pooled import pooled_layers
 from genctl.metrics.fine_tuning import BATCH, STEPS, fine_tuned_error, last_layer
 from genctl.metrics.linear_probe import LabelDraw, draw_labels, probe_errors
 from genctl.metrics.of_model import OfModel, ProbeErrors
@@ -121,6 +122,9 @@ class Probing:
         for name, network in networks.items():
             say(f"probe: {name} {FEATURES[self.capability]} features")
             self._probe(name, self._featuriser(network), pool, test, local, found)
+            if (all_layers := self._all_layers(network)) is not None:
+                say(f"probe: {name}, all layers")
+                self._probe(f"{name}, all layers", all_layers, pool, test, local, found)
         say("probe: pixels")
         self._probe("pixels", lambda x: x.flatten(1), pool, test, local, found)
         for name, network in networks.items():
@@ -128,6 +132,7 @@ class Probing:
             self._fine_tune(name, network, pool, test, local, found)
         protocol = linear_probe.protocol(settings.probe_labels, settings.probe_draws) | {
             "of": f"{self.capability} of {self.run.path.name}, step {self.run.step}",
+            "all layers": "activations of every convolution, max-pooled to a grid of 4×4",
             "untrained": "the same architecture with fresh weights and the data's batch statistics",
             "fine_tuning": f"linear head and last layer, Adam, at most {STEPS} steps of {BATCH}",
             "test": {"split": self.test.split, "n": len(self.test)},
@@ -193,6 +198,21 @@ class Probing:
                 return out
 
         return features_of
+
+    def _all_layers(self, network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+        """Radford's features of a convolutional discriminator; the last layer's are among them."""
+        forward = self._featuriser(network)
+
+        def features_of(x: Tensor) -> Tensor:
+            found = pooled_layers(network, forward, x)
+            assert found is not None
+            return found
+
+        one = _part(self.test, torch.tensor([0]))
+        example = next(evaluation_batches(one, 1, self.run.device)).x
+        found = pooled_layers(network, forward, example)
+        asked = self.capability == "discriminator_features"
+        return features_of if asked and found is not None else None
 
     def _all(self, part: Dataset, of: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """What ``of`` gives for every example of a part, and the labels."""

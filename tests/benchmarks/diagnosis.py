@@ -52,7 +52,7 @@ def made(root: str = "ROOT") -> Iterator[Made]:
     for part in PARTS:
         for entry in node[part]:
             expected = entry["expected"]
-            preset, steps = entry["preset"], entry.get("steps", 1500)
+            preset, steps = entry["preset"], entry.get("steps", 1000)
             settings = [*node["settings"].get(preset, ()), *entry.get("set", ())]
             settings += [f"log.every={max(1, steps // ROWS)}", "log.preview_every=0"]
             words = ["train", "--preset", preset, "--steps", str(steps)]

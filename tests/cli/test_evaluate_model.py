@@ -53,7 +53,8 @@ def test_the_probe_stands_beside_its_baselines_and_the_seed_decides_all(runs, ca
     found = measured(capsys, *words, "-n", 60)
     entry = found["metrics"]["probe"]
     names = {(row["features"], row["classifier"], row["labels"]) for row in entry["rows"]}
-    linear = {(f, c) for f in ("model", "untrained", "pixels") for c in ("logistic", "svm")}
+    features = ("model", "model, all layers", "untrained", "untrained, all layers", "pixels")
+    linear = {(f, c) for f in features for c in ("logistic", "svm")}
     tuned = {("model", "fine-tuned"), ("untrained", "fine-tuned")}
     assert names == {(f, c, n) for f, c in linear | tuned for n in (20, 40)}
     # Digits are told apart from pixels by far better than by chance, which is 0.9.
