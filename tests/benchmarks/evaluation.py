@@ -4,11 +4,12 @@ Run by hand, with nothing else running::
 
     python tests/benchmarks/evaluation.py [--images 1000] [--rounds 3] [--json FILE.json]
 
-Three tables. ``pipeline``: from two folders of 64×64 PNGs to the numbers, everything included;
+Four tables. ``pipeline``: from two folders of 64×64 PNGs to the numbers, everything included;
 torch-fidelity with its defaults (batch 64, worker processes) and without its cache of results, the
 flow of pytorch-fid (batch 50, worker processes, scipy's matrix root) around the same network, and
 ``genctl evaluate`` with an empty data cache. ``network``: uint8 batches in memory to features.
-``trace``: Tr (Σ₁Σ₂)^½ alone, from fitted statistics. Rounds are interleaved in one process, and
+``trace``: Tr (Σ₁Σ₂)^½ alone, from fitted statistics. ``rest``: what comes after the features, once,
+of 10,000 a side, and its share of an evaluation at the network's own speed. Rounds are interleaved in one process, and
 medians are compared. The weights are random but the same for all, so the values must agree too.
 """
 
@@ -32,14 +33,18 @@ import torch_fidelity
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from genctl.metrics import density_coverage, frechet, inception_score, kid, precision_recall
 from genctl.metrics.features.inception import Inception
 from genctl.metrics.frechet import fit, trace_of_root
+from genctl.metrics.measure import Evidence, Features, Settings
 from genctl.report.evaluate import evaluate
 
 EDGE = 64
 NETWORK_BATCH = 32
 TRACE_ROWS = (1000, 5000)
 DIMENSIONS = 2048
+REST_ROWS = 10_000
+REST_GOAL = 0.05
 GOALS = {"genctl fp32": 2.0, "genctl bf16": 6.0}
 TRACE_GOALS = {"N < D": 80.0, "N >= D": 15.0}
 
@@ -245,6 +250,36 @@ def traces(n: int, dimensions: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def rest(n: int, dimensions: int, images_per_second: float) -> dict[str, Any]:
+    """Seconds of every measure, from features that are there, and what part of the whole they are.
+
+    The two samples of equal spread and the thousand classes are made up: no measure's time depends
+    on the values.
+    """
+    rng = np.random.default_rng(0)
+
+    def side() -> Features:
+        values = rng.standard_normal((n, dimensions), dtype=np.float32)
+        return Features(values, inception_score.log_softmax(rng.standard_normal((n, 1000))))
+
+    evidence, seconds = Evidence(side(), side()), {}
+    for module in (frechet, inception_score, kid, precision_recall, density_coverage):
+        start = time.perf_counter()
+        module.MEASURE.take(evidence, Settings())
+        seconds[module.MEASURE.name] = time.perf_counter() - start
+    network = 2 * n / images_per_second
+    unasked = sum(seconds[name] for name in ("fid", "is", "kid"))
+    return {
+        "rows": n,
+        "dimensions": dimensions,
+        "network_seconds": network,
+        "seconds": seconds,
+        "share_of_fid_is_kid": unasked / (network + unasked),
+        "share_of_all": sum(seconds.values()) / (network + sum(seconds.values())),
+        "goal": REST_GOAL,
+    }
+
+
 # --- the command ---------------------------------------------------------------------------------
 def run(
     weights: Path,
@@ -283,6 +318,18 @@ def run(
                 f"{row['ratio_to_sqrtm']:6.1f}x, difference {row['difference_of_traces']:.1e}",
                 flush=True,
             )
+    if "rest" in only:
+        speeds = record.get("network") or networks(weights, batch, 1, device)
+        speed = {row["variant"]: row["images_per_second"] for row in speeds}["genctl fp32"]
+        row = record["rest"] = rest(
+            max(20, REST_ROWS * dimensions // DIMENSIONS), dimensions, speed
+        )
+        print(
+            f"rest      N = {row['rows']} a side: "
+            + ", ".join(f"{name} {value:.1f} s" for name, value in row["seconds"].items())
+            + f"; network {row['network_seconds']:.0f} s, so {row['share_of_all']:.1%} of the whole",
+            flush=True,
+        )
     if "pipeline" in only:
         record["pipeline"] = pipelines(weights, images, rounds, device)
         for row in record["pipeline"]:
@@ -296,14 +343,14 @@ def run(
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    tables = ["network", "trace", "pipeline"]
+    tables = ["network", "trace", "rest", "pipeline"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(tables), help="comma-separated tables")
     parser.add_argument("--images", type=int, default=1000, help="in each of the two folders")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, default=NETWORK_BATCH, help="of the network alone")
-    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="of the trace alone")
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="of trace and rest")
     parser.add_argument("--json", type=Path, help="write the record here")
     given = parser.parse_args(arguments)
     only = given.only.split(",")

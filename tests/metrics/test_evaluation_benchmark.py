@@ -38,4 +38,7 @@ def test_the_command_runs_and_writes_its_record(inception_weights, tmp_path, cap
     for row in record["trace"]:
         assert row["difference_of_traces"] < 1e-5
         assert row["ratio_to_sqrtm"] == pytest.approx(row["sqrtm_seconds"] / row["genctl_seconds"])
+    rest = record["rest"]
+    assert set(rest["seconds"]) == {"fid", "is", "kid", "pr", "dc"}
+    assert 0 < rest["share_of_fid_is_kid"] < rest["share_of_all"] < 1
     assert "genctl bf16" in capsys.readouterr().out
