@@ -208,12 +208,22 @@ def resolve(slot: str, node: Any, path: str) -> tuple[dict[str, Any], list[str]]
     parts = {p.name: p for p in entry.parameters.values() if p.slot is not None}
     given = {key: plain.pop(key) for key in list(plain) if key in parts}
     values, problems = validate(entry.schema, plain, path, extra_names=list(parts))
+    problems = [text + _owners(slot, text, path) for text in problems]
     resolved: dict[str, Any] = {"kind": kind, **values}
     for name, parameter in parts.items():
         value = given.get(name, _default_node(parameter))
         resolved[name], found = _resolve_part(parameter, value, f"{path}.{name}")
         problems += found
     return {key: resolved[key] for key in ("kind", *entry.parameters) if key in resolved}, problems
+
+
+def _owners(slot: str, problem: str, path: str) -> str:
+    """Which other parts of a slot have the key that a problem calls unknown."""
+    key = problem.removeprefix(f"{path}.").partition(":")[0]
+    if ": unknown key" not in problem or "did you mean" in problem:
+        return ""
+    owners = [name for name in names(slot) if key in get(slot, name).parameters]
+    return f"; it belongs to {', '.join(owners)}" if owners else ""
 
 
 def validate(

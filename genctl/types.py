@@ -102,8 +102,10 @@ class NextStep:
         settings: its numbers by torch's names, with the ``lr`` of the next update.
         moments: for each parameter what the optimiser keeps of the past, by torch's names; empty
             before its first update. The optimiser's own tensors: read, never written.
+        clip: largest norm of all gradients together, to which they are scaled down; or None.
     """
 
     kind: str
     settings: Mapping[str, Any]
     moments: Sequence[Mapping[str, Tensor]]
+    clip: float | None = None

@@ -85,19 +85,18 @@ def check_players(config: RunConfig, model: GenerativeModel) -> None:
 
 
 def begin(training: Training, init: str | Path | None) -> None:
-    """Data-dependent or borrowed initial weights; equal on every rank; averages start there.
+    """Data-dependent and borrowed initial weights; equal on every rank; averages start there.
 
     Every rank initialises from the whole global batches, as a single one would, so collectives
     inside a layer find their partners; rank 0's result is what counts.
     """
     model, config = training.model, training.config
+    rng = RandomStream(config.train.seed, "initialise", device=training.update.device)
+    with torch.no_grad():
+        model.initialise(training.loader.whole(), rng)
     if init is not None:
         distributed.together(lambda: load_initial_weights(model, init))
-    else:
-        rng = RandomStream(config.train.seed, "initialise", device=training.update.device)
-        with torch.no_grad():
-            model.initialise(training.loader.whole(), rng)
-        require_references(model)
+    require_references(model)
     distributed.broadcast(model)
     training.average.load_state(
         {k: v.clone() for k, v in model.state_dict().items() if isinstance(v, Tensor)}
@@ -105,20 +104,26 @@ def begin(training: Training, init: str | Path | None) -> None:
 
 
 def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:
-    """Copy the weights of another run's checkpoint.
+    """Copy what the players of another run's checkpoint have learned.
+
+    What else a model keeps belongs to its own run: labelled examples, past fakes, balances.
 
     Raises:
         DataError: they do not fit.
     """
     found = read_checkpoint(address)
-    weights = {**found.weights, **found.averaged}
+    places = tuple(f"{name}." for modules in model.players.values() for name in modules)
+    other = {**found.weights, **found.averaged}
+    weights = {key: value for key, value in other.items() if key.startswith(places)}
+    missing = [key for key in model.state_dict() if key.startswith(places) and key not in weights]
     try:
-        model.load_state_dict(weights)
+        strange = missing or model.load_state_dict(weights, strict=False).unexpected_keys
+        reason = f"{strange[0]} is not in both" if strange else ""
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(
-            f"--init {address}", f"does not fit: {reason}", "same model, same shapes"
-        ) from None
+    if reason:
+        remedy = "same networks, same shapes"
+        raise DataError(f"--init {address}", f"does not fit: {reason}", remedy)
 
 
 def take_up(

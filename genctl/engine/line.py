@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from genctl.contracts import GenerativeModel, Samples
+from genctl.contracts import GenerativeModel, HasDiscriminatorScore, Samples
 from genctl.data.dataset import Dataset
 from genctl.randomness import RandomStream
 
@@ -104,10 +104,11 @@ def density(samples: Row, x: Row) -> Row:
 
 def _decision(model: GenerativeModel, x: Tensor, device: torch.device) -> Row | None:
     """σ(D(x)), of models whose objective reads scores as logits."""
-    discriminator = getattr(model, "discriminator", None)
     objective = getattr(model, "objective", None)
-    if discriminator is None or getattr(objective, "output", "") != "logit":
+    if getattr(objective, "output", "") != "logit":
         return None
-    score: Tensor = discriminator(x[:, None].to(device, torch.float32)).score
+    if not isinstance(model, HasDiscriminatorScore):
+        return None
+    score = model.discriminator_score(x[:, None].to(device, torch.float32))
     decided: Row = score.double().sigmoid().cpu().numpy()
     return decided

@@ -126,9 +126,12 @@ KINDS: dict[type[torch.optim.Optimizer], tuple[str, tuple[str, ...]]] = {
 
 
 def next_step(
-    optimiser: torch.optim.Optimizer, lr: float, parameters: Sequence[nn.Parameter]
+    optimiser: torch.optim.Optimizer,
+    lr: float,
+    parameters: Sequence[nn.Parameter],
+    clip: float | None = None,
 ) -> NextStep:
     """What an optimiser is about to do at the rate ``lr``, for models that look ahead."""
     kind, names = KINDS.get(type(optimiser), (type(optimiser).__name__, ()))
     settings = {name: optimiser.param_groups[0][name] for name in names} | {"lr": lr}
-    return NextStep(kind, settings, [optimiser.state.get(p, {}) for p in parameters])
+    return NextStep(kind, settings, [optimiser.state.get(p, {}) for p in parameters], clip)

@@ -141,7 +141,7 @@ class Updater:
         """What the player's optimiser is about to do."""
         found = self.players[player]
         lr = found.rule.lr * found.rule.schedule.factor(found.count)
-        return next_step(found.rule.optimiser, lr, found.parameters)
+        return next_step(found.rule.optimiser, lr, found.parameters, self.clip)
 
     def mean(self, value: Tensor) -> Tensor:
         """Mean over ranks, on the device."""

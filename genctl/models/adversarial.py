@@ -23,8 +23,13 @@ from genctl.contracts import (
     TermPart,
     Update,
 )
+from genctl.models import cautions
 from genctl.models.augmentation import Kind, augment
-from genctl.models.combinations import refuse_other_scores, refuse_what_does_not_go_together
+from genctl.models.combinations import (
+    refuse_a_clip_that_is_divided_out,
+    refuse_other_scores,
+    refuse_what_does_not_go_together,
+)
 from genctl.models.historical_averaging import HistoricalAverage
 from genctl.models.history import HistoryPool
 from genctl.models.labels import Labels
@@ -47,8 +52,6 @@ from genctl.registry import Part, default, register
 from genctl.types import Batch, Batches, DataSpec, Discrimination
 
 PlayPart = Annotated[Callable[[], nn.Module], Part("play")]
-FEW = 500
-"""Weights of a discriminator for each image of the set, beyond which it has few."""
 
 
 @register("model", "adversarial")
@@ -125,6 +128,7 @@ class AdversarialModel(GenerativeModel):
         self.objective = objective()
         self.unroll, self.zero_sum = unroll, unroll > 0 and is_zero_sum(self.objective)
         refuse_other_scores(self.discriminator, self.objective.output)
+        refuse_a_clip_that_is_divided_out(self.constraint is not None, self.discriminator)
         if self.penalty is not None:
             self.penalty.check(self.discriminator)
         coupled = couples_examples(self.discriminator)
@@ -315,15 +319,13 @@ class AdversarialModel(GenerativeModel):
         return -score if self.objective.output == "energy" else score
 
     def warnings(self, examples: int) -> Sequence[str]:
-        """A discriminator learns few pictures by heart."""
-        weights = sum(p.numel() for p in self.discriminator.parameters())
-        if self.spec.kind != "image" or self.augment or weights < FEW * examples:
-            return ()
-        return (
-            f"{examples:,} images are few for a discriminator of {weights:,} weights, which will "
-            'learn them by heart: --set model.augment="[colour, translation, cutout]", a smaller '
-            "model.discriminator.width, or --init from a run on similar images",
-        )
+        """Few images for the discriminator; a critic whose slope nothing bounds."""
+        found: list[str] = []
+        if self.spec.kind == "image" and not self.augment:
+            found += cautions.few_images(examples, self.discriminator)
+        if self.objective.output == "critic" and self.penalty is None and self.constraint is None:
+            found += cautions.free_slope(self.discriminator)
+        return found
 
     # --- metrics --------------------------------------------------------------------------------
     def _adapt(self, seen: dict[str, Tensor], update: Update) -> dict[str, Tensor]:

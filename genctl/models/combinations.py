@@ -1,10 +1,11 @@
-"""Parts of a game that do not go together, refused before anything is allocated."""
+"""Parts of a game that do not go together, refused before anything is trained or written."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from genctl.errors import ConfigError
+from genctl.models.cautions import holds_its_weights
 
 
 def refuse_what_does_not_go_together(
@@ -71,3 +72,13 @@ def refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:
         ["model.objective wants an energy, such as a reconstruction error; its score has no zero"],
         "--set model.discriminator.kind=autoencoder",
     )
+
+
+def refuse_a_clip_that_is_divided_out(constrained: bool, discriminator: nn.Module) -> None:
+    """Raises: ConfigError: weights are clipped that their own layer divides by their norm."""
+    if constrained and holds_its_weights(discriminator):
+        raise ConfigError(
+            "model.constraint",
+            ["the discriminator's layers divide their weights by a norm, so clipping does nothing"],
+            "--set model.constraint=null, or --set model.discriminator.norm=none",
+        )

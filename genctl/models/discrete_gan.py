@@ -26,6 +26,8 @@ from genctl.models.autoencoder import full_precision
 from genctl.models.combinations import refuse_other_scores
 from genctl.models.discrete_outputs import OutputPart
 from genctl.models.watching import diversity, per_example, watch
+from genctl.networks.layers.joined_noise import joined
+from genctl.networks.layers.noise import drawing_layers
 from genctl.randomness import RandomStream
 from genctl.registry import default, register
 from genctl.types import Batch, Batches, DataSpec
@@ -120,7 +122,12 @@ class DiscreteGAN(GenerativeModel):
     def generator_loss(self, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
         """E generator(D(G(z))) on fresh latents, by the output's estimate of its gradient."""
         z = self.prior.sample(update.batch_size, update.rng)
-        result = self.output.loss(self.numbers(z), self._cost, update)
+
+        def judge(seen: Tensor) -> Tensor:  # several draws for each latent may come at once
+            with joined(drawing_layers(self.discriminator), len(seen) // len(z)):
+                return self._cost(seen)
+
+        result = self.output.loss(self.numbers(z), judge, update)
         assert isinstance(result, tuple)
         return result
 

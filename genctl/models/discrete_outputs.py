@@ -139,9 +139,10 @@ class Reinforce(DiscreteOutput):
         if self.baseline != "moving-average":
             return {}
         cost = update.mean(seen["reinforce/cost"]).float()
-        self.average.lerp_(cost, 1.0 - self.decay)
-        self.weight.lerp_(torch.ones_like(cost), 1.0 - self.decay)
-        return {"reinforce/baseline": self.average / self.weight}
+        share = (1.0 - self.decay) * cost.isfinite()  # none of a batch whose update was skipped
+        self.average.lerp_(cost.nan_to_num(0.0, 0.0, 0.0), share)
+        self.weight.lerp_(torch.ones_like(cost), share)
+        return {"reinforce/baseline": self.average / self.weight.clamp_min(1e-12)}
 
 
 @register("discrete-output", "gumbel-softmax")

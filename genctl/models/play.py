@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Annotated, Literal
 
@@ -101,5 +102,7 @@ class Adaptive(nn.Module):
             if made >= self.least and moved and last <= limit:
                 return
             loss = update.read(move())
+            if not math.isfinite(loss):
+                continue  # the update was skipped, and its loss must not stay in the average
             mean = self.decay * mean + (1.0 - self.decay) * loss if moved else loss
             self.average[player] = torch.tensor([loss, mean, 1.0])

@@ -1,8 +1,9 @@
 """Unrolled GAN (Metz et al. 2017, arXiv:1611.02163): the generator looks k steps ahead.
 
 The generator descends f(θ_G, θ_D^K), where θ_D^K are the discriminator's weights after k steps of
-its own optimiser (eq. 7–10), and differentiates through those steps; the discriminator itself then
-takes its ordinary single step. What the paper's sections leave open is settled as in the authors'
+its own optimiser (eq. 7–10), clipped as its own are, and differentiates through those steps; the
+discriminator itself takes its ordinary single step: before the generator, or with a simultaneous
+``play`` from the same weights. What the paper's sections leave open is settled as in the authors'
 notebook: all k steps and f use one and the same batch of real and one of generated examples, that
 of the discriminator's update, and the steps begin from the discriminator's own Adam moments. Fresh
 moments would be another lookahead: Adam's first step is lr·sign(gradient), whose derivative is
@@ -88,12 +89,20 @@ def unrolled_loss(
     for _ in range(steps):
         seen.append(judge_at(theta))
         (gradient,) = torch.autograd.grad(seen[-1].loss, theta, create_graph=True)
-        theta, moments = step(theta, mean_over_ranks(gradient), moments)
+        gradient = _clipped(mean_over_ranks(gradient), coming.clip)
+        theta, moments = step(theta, gradient, moments)
     last = judge_at(theta)
     value = objective.real(last.real).mean() + objective.fake(last.fake).mean()
     loss = -value if zero_sum else objective.generator(last.fake).mean()
     metrics = {"score/generator": seen[0].fake.mean(), "unrolled/discriminator": value}
     return loss, metrics
+
+
+def _clipped(gradient: Tensor, largest: float | None) -> Tensor:
+    """As torch's clip_grad_norm_ scales it, differentiably."""
+    if largest is None:
+        return gradient
+    return gradient * (largest / (gradient.norm() + 1e-6)).clamp(max=1.0)
 
 
 def is_zero_sum(objective: AdversarialObjective) -> bool:

@@ -107,6 +107,12 @@ class LeastSquares:
                 [f"fake_target and real_target are both {real_target:g}: nothing to tell apart"],
                 "fake_target 0 and real_target 1",
             )
+        if generator_target == fake_target:
+            raise ConfigError(
+                "model.objective",
+                [f"generator_target and fake_target are both {fake_target:g}: it would look fake"],
+                "generator_target 1 (or ½ with fake_target 0 and real_target 1)",
+            )
         self.a, self.b, self.c = fake_target, real_target, generator_target
 
     def real(self, score: Tensor) -> Tensor:

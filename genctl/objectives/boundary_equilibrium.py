@@ -63,5 +63,6 @@ class BoundaryEquilibrium(nn.Module):
             ``began/k`` and ``began/m_global`` = L(x) + abs(γL(x) − L(G(z_G))), eq. 6.
         """
         balance = self.gamma * real - fake
-        self.k.copy_((self.k + self.lambda_k * balance).clamp(0.0, 1.0))
+        k = (self.k + self.lambda_k * balance).clamp(0.0, 1.0)
+        self.k.copy_(torch.where(k.isfinite(), k, self.k))  # one bad batch must not stay in it
         return {"began/k": self.k.clone(), "began/m_global": real + balance.abs()}

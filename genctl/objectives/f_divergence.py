@@ -30,6 +30,9 @@ def _identity(v: Tensor) -> Tensor:
     return v
 
 
+_LARGE = 30.0
+
+
 def _log_sigmoid(v: Tensor) -> Tensor:
     return -softplus(-v)
 
@@ -61,9 +64,11 @@ def weighted_js(share: float) -> Divergence:
     """
 
     def conjugate(v: Tensor) -> Tensor:
-        # π exp(T/π) = σ(v)^(1/π), of which log(1 − …) is taken without leaving the logarithm.
-        power = softplus(-v) / share
-        return (1.0 - share) * (math.log1p(-share) - (-torch.expm1(-power)).log())
+        # π exp(T/π) = σ(v)^(1/π), of which log(1 − …) is taken without leaving the logarithm; for
+        # large v it is log(softplus(−v)/π) = −v − log π to the last bit.
+        power = softplus(-v.clamp(max=_LARGE)) / share
+        near, far = (-torch.expm1(-power)).log(), -v - math.log(share)
+        return (1.0 - share) * (math.log1p(-share) - torch.where(v > _LARGE, far, near))
 
     return Divergence(lambda v: _log_sigmoid(v) - share * math.log(share), conjugate)
 

@@ -16,6 +16,11 @@ from genctl.registry import register
 
 Weight = Annotated[float, Field(ge=0)]
 
+_WITHOUT = {
+    "batch norm": "--set model.discriminator.norm=layer, or kind=conv-critic",
+    "minibatch discrimination": "--set model.discriminator.minibatch_kernels=0",
+}
+
 
 class _SlopeAt:
     """(‖∇D(x̂)‖ − target)², the norm over all variables of an example; where x̂ is, a subclass says.
@@ -51,7 +56,8 @@ class _SlopeAt:
                     f"the discriminator has {coupling}, which couples the examples of a batch: "
                     "the slope at one example is not defined"
                 ],
-                "--set model.discriminator.kind=conv-critic (or mlp), or no penalty",
+                _WITHOUT.get(coupling.partition(" (")[0], "a discriminator without it")
+                + ", or --set model.penalty=null",
             )
 
     def _at(self, slope: Slope, x: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ class Game:
 
     Attributes:
         kind: ``classifier``: the discriminator tells real from fake; ``critic``: scores are
-            unbounded values; ``energy``: low means real; ``single``: no adversary.
+            values, with or without a floor of the loss; ``energy``: low means real; ``single``: no
+            adversary.
         equilibrium: the discriminator's loss where it cannot tell; None where that says nothing.
         floor: its loss where it is always right.
         certain: whether these two are known, or supposed to be cross-entropy's; else only likely.
@@ -46,7 +47,9 @@ def read_game(curves: Curves) -> Game:
     node = model.get("objective") if isinstance(model, Mapping) else None
     output = _output(node)
     if curves.has("wasserstein") or output in ("critic", "value"):
-        return Game("critic", None, 0.0, False, False, config)
+        bounded = _objective_facts(node) if output == "value" else None
+        equilibrium, floor, _ = bounded or (None, 0.0, False)
+        return Game("critic", equilibrium, floor, bounded is not None, False, config)
     if curves.starting("began/") or output == "energy":
         return Game("energy", None, 0.0, False, False, config)
     adversarial = ("loss/discriminator", "score/real", "score/fake", "accuracy/discriminator")
@@ -83,7 +86,10 @@ def _output(node: Any) -> str | None:
 
 
 def _objective_facts(node: Any) -> tuple[float, float, bool] | None:
-    """Equilibrium, floor and kind of the discriminator's loss, measured on the objective itself."""
+    """Equilibrium, floor and kind of the discriminator's loss, measured on the objective itself.
+
+    None where the loss has no floor, as Wasserstein's and some f-divergences'.
+    """
     import torch
 
     try:
@@ -97,8 +103,12 @@ def _objective_facts(node: Any) -> tuple[float, float, bool] | None:
     with torch.no_grad():
         real, fake = objective.real(score), objective.fake(score)
         slope = torch.nn.functional.softplus(score)
+        floor = float(real.min() + fake.min())
+        wider = float(objective.real(2 * score).min() + objective.fake(2 * score).min())
+    if wider < floor - 1e-3:
+        return None
     cross_entropy = bool(torch.allclose(fake, slope, atol=1e-3))
-    return float((real + fake).min()), float(real.min() + fake.min()), cross_entropy
+    return float((real + fake).min()), floor, cross_entropy
 
 
 def _are_probabilities(curves: Curves) -> bool:

@@ -33,7 +33,7 @@ def too_strong(curves: Curves, game: Game) -> Symptom | None:
     """σ(D) at 1 and 0, the discriminator's loss at its floor, the generator's loss climbing."""
     if game.kind == "energy":
         return _balance_stuck(curves, at=0.0)
-    if game.kind != "classifier":
+    if game.kind != "classifier" and game.equilibrium is None:
         return None
     conditions, known, text = [], [], []
     loss = curves.get("loss/discriminator")
@@ -98,7 +98,8 @@ def too_weak(curves: Curves, game: Game) -> Symptom | None:
     loss = curves.get("loss/discriminator")
     if loss is not None and game.equilibrium is not None and game.certain:
         smoothed = smooth(loss)
-        first = lasting(smoothed > 1.03 * game.equilibrium, np.isfinite(smoothed), 0.25)
+        limit = game.equilibrium + 0.03 * (game.equilibrium - game.floor)
+        first = lasting(smoothed > limit, np.isfinite(smoothed), 0.25)
         if first is not None:
             text = (
                 f"loss/discriminator {median(loss, first):.3g}, above {game.equilibrium:.3g}, "
@@ -121,17 +122,23 @@ def too_weak(curves: Curves, game: Game) -> Symptom | None:
 
 
 def collapse(curves: Curves, game: Game) -> Symptom | None:
-    """Diversity of generated batches fallen to a few per cent of that of real ones."""
+    """Diversity of generated batches fallen to a few per cent of that of real ones, or stuck low.
+
+    Samples that wander from mode to mode together are spread a little at any moment, and for ever.
+    """
     diversity = curves.get("diversity")
     if diversity is None:
         return None
     smoothed = smooth(diversity)
-    first = lasting(smoothed < 0.1, np.isfinite(smoothed), 0.15)
+    low = [(0.1, 0.15), (0.3, 0.5)]  # below this, for this share of the log
+    starts = (lasting(smoothed < size, np.isfinite(smoothed), share) for size, share in low)
+    first = next((start for start in starts if start is not None), None)
     if first is None:
         return None
     late = median(diversity, first)
     half = first + (len(curves) - first) // 2
-    if median(diversity, half) > 1.5 * max(1e-4, median(diversity, first, half)):
+    rise = 1.5 if late < 0.1 else 1.2
+    if median(diversity, half) > rise * max(1e-4, median(diversity, first, half)):
         return None  # low, but on its way up: an early generator
     before = smoothed[:first]
     before = before[np.isfinite(before)]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy import integrate, stats
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
+from shrinking import small
 
 from genctl.config.load import load_config
 from genctl.data.dataset import open_dataset
@@ -73,6 +79,14 @@ def test_frames_and_film(trained):
         assert film.size == Image.open(trained / "samples" / names[0]).size
     first, last = (np.asarray(Image.open(trained / "samples" / n)).astype(int) for n in names[::2])
     assert (np.abs(first - last).max(-1) > 50).sum() > 100, "something moved"
+
+
+def test_a_conditional_model_is_asked_without_a_label(tmp_path):
+    points = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
+    np.savez(tmp_path / "line.npz", points=points, labels=np.arange(40) % 2)
+    changes = {"data__spec": str(tmp_path / "line.npz"), "log__preview_every": 2}
+    fit(small("gan-1d", model__conditional=True, **changes), None, tmp_path / "run", device="cpu")
+    assert (tmp_path / "run/samples/step-00000002.png").is_file()
 
 
 def test_a_model_without_logits_has_no_decision():

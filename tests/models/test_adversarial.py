@@ -146,6 +146,15 @@ def test_adaptive_relative_to_the_moving_average():
     assert play(schedule, script) == "DDG"  # 2 against 1.1 × 1.5: behind, moves again
 
 
+def test_adaptive_forgets_a_loss_that_is_not_finite():
+    """Its update was skipped; the next step must be as if it had not been."""
+    script = Scripted({"D": [2.0, float("nan"), 0.5, 0.5], "G": [0.1] * 9})
+    schedule = Adaptive(discriminator=1.0, generator=1.0, least=1, most=2)
+    assert play(schedule, script) == "DDG"
+    assert play(schedule, script) == "DG"
+    assert torch.isfinite(schedule.average).all()
+
+
 def test_adaptive_state_is_saved():
     script = Scripted({"D": [0.5] * 9, "G": [0.5] * 9})
     schedule = Adaptive()

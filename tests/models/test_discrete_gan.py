@@ -117,6 +117,8 @@ def test_the_moving_average_by_hand():
         found = output.adapt({"reinforce/cost": torch.tensor(cost)}, StandIn())
         assert float(found["reinforce/baseline"]) == pytest.approx(expected)
     assert float(output.baseline_of(torch.ones(1, 1))) == pytest.approx(2.0)
+    output.adapt({"reinforce/cost": torch.tensor(float("nan"))}, StandIn())  # of a skipped update
+    assert float(output.baseline_of(torch.ones(1, 1))) == pytest.approx(2.0)
     assert {"average", "weight"} <= output.state_dict().keys()
 
 

@@ -13,11 +13,15 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
-from genctl.engine.fit import fit
+from genctl.data.dataset import open_dataset
+from genctl.engine.construction import build
+from genctl.engine.fit import complete, fit
 from genctl.errors import ConfigError
 from genctl.models.augmentation import augment, colour, cutout, translation
 from genctl.models.historical_averaging import HistoricalAverage
 from genctl.randomness import RandomStream
+
+CPU = torch.device("cpu")
 
 
 def rng(**place):
@@ -129,6 +133,15 @@ def test_nothing_is_changed_without_being_asked():
             "takes the place",
         ),
         ("dragan", {"model__discriminator": {"kind": "dcgan"}}, "batch norm"),
+        ("wgan", {"model__discriminator": {"kind": "dcgan", "norm": "spectral"}}, "does nothing"),
+        ("wgan", {"model__discriminator": {"kind": "dcgan", "norm": "weight"}}, "does nothing"),
+        ("lsgan", {"model__objective__generator_target": 0.0}, "would look fake"),
+        (
+            "dragan",
+            {"model__discriminator": {"kind": "mlp", "minibatch_kernels": 4}},
+            "minibatch discrimination",
+        ),
+        ("ebgan", {"model__objective__real_target": 0.9}, "belongs to .*non-saturating"),
     ],
 )
 def test_what_does_not_go_together_is_refused(preset, changes, reason, tmp_path):
@@ -154,6 +167,19 @@ def test_combinations_train(changes, tmp_path):
     names = {"feature_matching", "pulling_away"} if "model__terms" in changes else set()
     assert {f"term/{name}" for name in names} <= set(row)
     assert all(row[f"term/{name}"] > 0 for name in names)
+
+
+def test_a_critic_whose_slope_nothing_bounds_is_warned_of():
+    for changes, warned in (
+        ({"model__constraint": None}, True),
+        ({}, False),
+        ({"model__constraint": None, "model__penalty": {"kind": "gradient-penalty"}}, False),
+        ({"model__constraint": None, "model__discriminator__norm": "spectral"}, False),
+    ):
+        config = small("wgan", model__discriminator__kind="conv-critic", **changes)
+        dataset = open_dataset("digits", size=16)
+        model = build(complete(config, dataset, None, torch.device("cpu")), dataset, CPU).model
+        assert any("slope" in text for text in model.warnings(10**6)) == warned, changes
 
 
 def test_few_images_are_warned_of(tmp_path):

@@ -159,6 +159,20 @@ def test_fresh_moments_would_teach_nothing():
     assert abs(float(slope)) < 1e-6
 
 
+def test_a_clipped_step_is_clipped_when_looked_ahead_to():
+    from genctl.models.unrolled import _clipped
+
+    for scale in (0.1, 3.0):  # below and above the limit
+        parameter = torch.nn.Parameter(torch.zeros(3, 2))
+        parameter.grad = scale * torch.arange(6.0).view(3, 2)
+        gradient = parameter.grad.reshape(-1).clone().requires_grad_()
+        torch.nn.utils.clip_grad_norm_([parameter], 2.0)
+        found = _clipped(gradient, 2.0)
+        assert torch.allclose(found, parameter.grad.reshape(-1), rtol=1e-6)
+        assert torch.autograd.grad(found.sum(), gradient)[0].isfinite().all()
+        assert _clipped(gradient, None) is gradient
+
+
 # --- the gradient through k steps -----------------------------------------------------------------
 @pytest.mark.parametrize("k", [1, 2, 5])
 @pytest.mark.parametrize("rule", ["adam", "sgd", "sgd-momentum", "rmsprop"])

@@ -48,6 +48,7 @@ PARADIGMS = {
     "infogan": ("infogan", {"data__size": 16}),
     "laplacian-pyramid": ("lapgan", {"data__size": 8, "data__spec": "digits"}),
     "reinforce": ("discrete-gan-reinforce", {"model__output__baseline": "moving-average"}),
+    "reinforce-and-noise": ("discrete-gan-reinforce", {"model__discriminator__noise": 0.5}),
     "gumbel": ("discrete-gan-gumbel", {}),
     "embedding": ("discrete-gan-embedding", {}),
     "latent": ("vae", {}),
