@@ -61,6 +61,7 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.generated is None or evidence.generated.log_probabilities is None:
         raise UndefinedError("these features come without class probabilities")
     values = scores(evidence.generated.log_probabilities, settings.is_splits)
+    evidence.facts["is"] = {"splits": settings.is_splits}
     return {
         "mean": float(values.mean()),
         "std": float(values.std()),

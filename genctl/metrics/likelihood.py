@@ -42,7 +42,9 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.likelihood is None:
         raise UndefinedError("no likelihood was computed")
     entry = summary(evidence.likelihood)
-    evidence.facts["nll"] = {"split": evidence.likelihood.split, "how": evidence.likelihood.detail}
+    found = evidence.likelihood
+    facts = {"split": found.split, "how": found.detail, "n": len(found.values)}
+    evidence.facts["nll"] = {**facts, "dimensions": found.dimensions}
     return entry
 
 

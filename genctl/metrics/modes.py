@@ -109,11 +109,11 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.generated is None or evidence.generated.values is None:
         raise UndefinedError("the generated side has no points")
     if evidence.stacked is not None:
-        return _of_triples(evidence, evidence.stacked)
+        return _of_triples(evidence, evidence.stacked, settings.seed)
     if evidence.mixture is None:
         raise UndefinedError("the real side is no mixture of Gaussians")
     modes, std = evidence.mixture
-    found = coverage(evidence.generated.values[:SCORED], modes, std)
+    found = coverage(_any(evidence.generated.values, SCORED, settings.seed), modes, std)
     evidence.facts["modes"] = {"n": found.n, "std": std, "within": WITHIN}
     return {
         "covered": found.covered,
@@ -125,7 +125,14 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _of_triples(evidence: Evidence, stacked: Stacked) -> dict[str, Any]:
+def _any(rows: Array, n: int, seed: int) -> Array:
+    """At most ``n`` of the rows, by seed: a file may hold its modes one after the other."""
+    if len(rows) <= n:
+        return rows
+    return rows[np.random.RandomState(seed).permutation(len(rows))[:n]]
+
+
+def _of_triples(evidence: Evidence, stacked: Stacked, seed: int) -> dict[str, Any]:
     seen = None if evidence.generated is None else evidence.generated.log_probabilities
     if seen is None:
         raise UndefinedError("the features have no classes: give --features RUN of a classifier")
@@ -136,9 +143,9 @@ def _of_triples(evidence: Evidence, stacked: Stacked) -> dict[str, Any]:
     if n < SCORED_STACKED:
         evidence.warn(f"modes: {n} samples; published figures are of {SCORED_STACKED}: -n 26000")
     evidence.facts["modes"] = {"n": n, "channel_classes": stacked.classes}
-    found = Coverage(np.bincount(seen[:n].argmax(1), minlength=total), n)
+    found = Coverage(np.bincount(_any(seen, n, seed).argmax(1), minlength=total), n)
     real = stacked.real
-    of_real = None if real is None else np.bincount(real.predicted[:n], minlength=total)
+    of_real = None if real is None else np.bincount(_any(real.predicted, n, seed), minlength=total)
     return {
         "covered": found.covered,
         "total": total,

@@ -20,6 +20,7 @@ ENOUGH_ROWS = 8
 
 CHECKS: tuple[Callable[[Curves, Game], Symptom | None], ...] = (
     instability.diverging,
+    instability.nothing_moved,
     symptoms.collapse,
     symptoms.too_strong,
     symptoms.too_weak,

@@ -139,7 +139,10 @@ def _guess(curves: Curves) -> tuple[float, float, bool]:
         (least_squares, (0.5, 0.0, False)),
         (least_squares / 2, (0.25, 0.0, False)),
     ]
-    errors = [float(np.nanmedian(np.abs(loss - expected))) for expected, _ in candidates]
-    best = int(np.nanargmin(errors)) if np.isfinite(errors).any() else 0
+    known = np.isfinite(loss) & np.isfinite(real) & np.isfinite(fake)
+    if not known.any():
+        return default
+    errors = [float(np.median(np.abs(loss - expected)[known])) for expected, _ in candidates]
+    best = int(np.argmin(errors))
     clear = errors[best] < min(0.25, 0.5 * errors[0])
     return candidates[best][1] if clear else default

@@ -75,17 +75,24 @@ def parse(text: str) -> Gate:
     return Gate(text, match["metric"], match["field"], match["op"], number, relative)
 
 
-def check_names(gates: Sequence[Gate], fields: Mapping[str, Sequence[str]]) -> None:
-    """Insist that every gate names a measure that will be taken, before anything is computed.
+def check_names(
+    gates: Sequence[Gate],
+    fields: Mapping[str, Sequence[str]],
+    baseline: Mapping[str, Any] | None = None,
+) -> None:
+    """Insist, before anything is computed, that every gate can be judged once it is.
 
     Args:
         gates: the gates.
         fields: keys of the measures to be taken, each with its fields.
+        baseline: an earlier result, for relative gates.
 
     Raises:
-        UsageError: the measure is not taken, or has no such field.
+        UsageError: the measure is not taken, has no such field, or is not in the baseline.
     """
     for gate in gates:
+        if gate.relative:
+            _baseline_value(gate, baseline)
         thing = f"--require {gate.text!r}"
         if gate.metric not in fields:
             taken = ", ".join(sorted(fields)) or "nothing"
@@ -110,8 +117,9 @@ def judge(
     found = []
     for gate in gates:
         value = gate.read(metrics)
-        if isinstance(value, str):
-            raise UsageError(f"--require {gate.text!r}", f"{value!r} is not a number", EXAMPLE)
+        if value is not None and not _is_number(value):
+            said = repr(value)[:60]
+            raise UsageError(f"--require {gate.text!r}", f"{said} is not a number", EXAMPLE)
         bound = gate.bound + (_baseline_value(gate, baseline) if gate.relative else 0.0)
         met = value is not None and OPERATORS[gate.op](value, bound)
         found.append({"require": gate.text, "value": value, "bound": bound, "met": met})
@@ -125,19 +133,38 @@ def read_baseline(path: Path, option: str = "--baseline") -> dict[str, Any]:
         DataError: it cannot be read, or is something else.
     """
     try:
-        found = json.loads(read_limited(path, _LARGEST_BASELINE))
+        text = read_limited(path, _LARGEST_BASELINE)
+        found = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{option} {path}", f"cannot be read: {error}", _MAKE_ONE) from None
-    if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict):
+    metrics = found.get("metrics") if isinstance(found, dict) else None
+    if not isinstance(metrics, dict):
         raise DataError(f"{option} {path}", "has no metrics", _MAKE_ONE)
-    return found
+    strange = [key for key, entry in metrics.items() if not isinstance(entry, dict)]
+    if strange:
+        reason = f"{strange[0]} is no measure with named numbers"
+        raise DataError(f"{option} {path}", reason, _MAKE_ONE)
+    return dict(found)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse(text)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _baseline_value(gate: Gate, baseline: Mapping[str, Any] | None) -> float:
     if baseline is None:
         raise UsageError(f"--require {gate.text!r}", "needs --baseline FILE", _MAKE_ONE)
     value = gate.read(baseline["metrics"]) if gate.metric in baseline["metrics"] else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if value is None or not _is_number(value):
         raise UsageError(
             f"--require {gate.text!r}", f"the baseline has no {gate.metric}", _MAKE_ONE
         )
@@ -146,7 +173,16 @@ def _baseline_value(gate: Gate, baseline: Mapping[str, Any] | None) -> float:
 
 _MAKE_ONE = "`genctl evaluate … --out FILE` writes one"
 
-COMPARED = ("extractor", "extractor_hash", "range", "resize", "channels", "precision", "split")
+COMPARED = (
+    "extractor",
+    "extractor_hash",
+    "range",
+    "resize",
+    "channels",
+    "precision",
+    "split",
+    "shown_seconds",
+)
 """What two protocols must share, besides the numbers of examples, to be comparable."""
 
 COMPARED_REAL = ("fingerprint", "shape", "crop", "binarise")

@@ -7,7 +7,7 @@ import numpy as np
 from genctl.report.curves import Curves
 from genctl.report.game import Game
 from genctl.report.signals import growth, lasting, median, spread, swing
-from genctl.report.symptoms import Symptom, too_strong, too_weak
+from genctl.report.symptoms import HELD_OUT, Symptom, too_strong, too_weak
 
 
 def not_finite(curves: Curves, game: Game) -> Symptom | None:
@@ -148,6 +148,26 @@ def stalled(curves: Curves, game: Game) -> Symptom | None:
     return Symptom("stalled", confidence, first, len(curves) - 1, evidence)
 
 
+def nothing_moved(curves: Curves, game: Game) -> Symptom | None:
+    """Stalled from the first step: no signal has left its little noise, diversity included."""
+    known = game.kind == "single" or curves.has("diversity")
+    if not known or curves.step[0] > 0.02 * curves.step[-1]:
+        return None
+    keys = [*curves.starting("loss/"), "score/real", "score/fake", "diversity", "wasserstein"]
+    keys = [key for key in keys if curves.has(key) and not HELD_OUT.search(key)]
+    third = len(curves) // 3
+    for key in keys:
+        values = curves.columns[key]
+        first, last = median(values, 0, third), median(values, -third)
+        noise = max(spread(values), 1e-3 * abs(first))
+        if not (noise <= 0.08 * abs(last) and abs(last - first) <= 0.5 * noise):
+            return None
+    if not keys:
+        return None
+    text = ", ".join(f"{key} {median(curves.columns[key]):.3g}" for key in keys[:3])
+    return Symptom("stalled", 0.7, 0, len(curves) - 1, f"nothing has moved: {text}")
+
+
 def _never_came_back(curves: Curves, game: Game) -> Symptom | None:
     """A loss that blew up at some time and has rested far above its beginnings ever since."""
     for key in curves.starting("loss/"):
@@ -193,8 +213,9 @@ def _growing_keys(curves: Curves, game: Game) -> list[tuple[str, float, float, f
         return [(key, 5.0, 1e-9, 0.0) for key in losses] + norms
     if game.kind == "critic":
         # A critic's values have no zero: the generator's loss may drift anywhere.
-        keys = [key for key in ("wasserstein", "loss/discriminator") if curves.has(key)]
-        return [(key, 30.0, 10.0, 100.0) for key in keys] + norms
+        # The distance itself falls as a generator learns; what rises for ever is the slope.
+        factors = {"wasserstein": 5.0, "loss/discriminator": 30.0}
+        return [(k, f, 10.0, 100.0) for k, f in factors.items() if curves.has(k)] + norms
     if curves.starting("began/"):
         keys = [key for key in ("score/real", "began/m_global") if curves.has(key)]
         return [(key, 10.0, 1e-9, 0.0) for key in keys] + norms

@@ -192,14 +192,16 @@ def _discriminator_memorises(curves: Curves, key: str, held: np.ndarray) -> Symp
     held_known = np.isfinite(held) & np.isfinite(real) & np.isfinite(fake)
     gap = np.where(np.abs(real - fake) > 0.05, real - fake, np.nan)
     ratio = np.where(held_known, (real - held) / gap, np.nan)
-    first = lasting(ratio > 0.5, np.isfinite(ratio))
+    far = smooth(ratio)
+    first = lasting(far > 0.35, np.isfinite(far))
     if first is None:
         return None
+    share = median(ratio, first)
     text = (
-        f"{key} {median(held, first):.2f} is nearer to score/fake {median(fake, first):.2f} "
-        f"than to score/real {median(real, first):.2f}"
+        f"{key} {median(held, first):.2f} has gone {share:.0%} of the way from score/real "
+        f"{median(real, first):.2f} to score/fake {median(fake, first):.2f}"
     )
-    return Symptom("memorising", 0.8, first, len(curves) - 1, text)
+    return Symptom("memorising", 0.8 if share > 0.5 else 0.65, first, len(curves) - 1, text)
 
 
 def _gap_opens(curves: Curves, key: str, held: np.ndarray, trained: np.ndarray) -> Symptom | None:
@@ -212,12 +214,15 @@ def _gap_opens(curves: Curves, key: str, held: np.ndarray, trained: np.ndarray) 
     late = max(best, len(curves) - max(3, len(curves) // 6))
     lost = median(smoothed, late) - float(smoothed[best])
     noise = spread(held - smoothed)
-    still = median(trained, late) < float(smooth(trained)[best])
-    if not (still and lost > max(0.02 * gained, 2 * noise, 1e-9) and late - best >= 3):
+    # A discriminator's own loss may rise too, as its opponent gets better.
+    game = key.startswith("loss/discriminator") and float(np.nanmin(trained)) > 0
+    bound = 0.75 * median(held, late) if game else float(smooth(trained)[best])
+    still = median(trained, late) < bound
+    if not (still and lost > max(0.02 * gained, noise, 1e-9) and late - best >= 3):
         return None
     text = (
         f"{key} rose from {smoothed[best]:.4g} to {median(held, late):.4g} since step "
-        f"{curves.step[best]} while the training loss went on falling"
+        f"{curves.step[best]} while the training loss did not"
     )
     return Symptom(
         "memorising", min(0.95, 0.7 + lost / max(gained, 1e-9)), best, len(curves) - 1, text
