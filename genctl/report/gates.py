@@ -75,24 +75,17 @@ def parse(text: str) -> Gate:
     return Gate(text, match["metric"], match["field"], match["op"], number, relative)
 
 
-def check_names(
-    gates: Sequence[Gate],
-    fields: Mapping[str, Sequence[str]],
-    baseline: Mapping[str, Any] | None = None,
-) -> None:
-    """Insist, before anything is computed, that every gate can be judged once it is.
+def check_names(gates: Sequence[Gate], fields: Mapping[str, Sequence[str]]) -> None:
+    """Insist that every gate names a measure that will be taken, before anything is computed.
 
     Args:
         gates: the gates.
         fields: keys of the measures to be taken, each with its fields.
-        baseline: an earlier result, for relative gates.
 
     Raises:
-        UsageError: the measure is not taken, has no such field, or is not in the baseline.
+        UsageError: the measure is not taken, or has no such field.
     """
     for gate in gates:
-        if gate.relative:
-            _baseline_value(gate, baseline)
         thing = f"--require {gate.text!r}"
         if gate.metric not in fields:
             taken = ", ".join(sorted(fields)) or "nothing"
@@ -103,6 +96,17 @@ def check_names(
                 f"{gate.metric} has no field {gate.field!r}",
                 f"its fields: {', '.join(fields[gate.metric])}",
             )
+
+
+def check_baseline(gates: Sequence[Gate], baseline: Mapping[str, Any] | None) -> None:
+    """Insist that the baseline has what relative gates compare with, before anything is computed.
+
+    Raises:
+        UsageError: there is no baseline, or not that number in it.
+    """
+    for gate in gates:
+        if gate.relative:
+            _baseline_value(gate, baseline)
 
 
 def judge(

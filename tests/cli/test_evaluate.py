@@ -386,6 +386,32 @@ def test_gates_on_the_change_say_when_the_protocol_differs(stored, capsys, tmp_p
     assert "another protocol: n_generated: 20 against 40" in found["warnings"][-1]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"metrics": {"fd": 3.0}}',
+        '{"metrics": {"fd": [3]}}',
+        '{"metrics": {"fd": {"value": NaN}}}',
+        '{"metrics": {"fd": {"value": 1e400}}}',
+    ],
+)
+def test_a_damaged_baseline_is_bad_data(text, stored, capsys, tmp_path):
+    """An infinite bound would be met by anything."""
+    (tmp_path / "base.json").write_text(text)
+    words = [*stored, "--fid", "--require", "fd<=baseline", "--baseline", tmp_path / "base.json"]
+    assert run_json(capsys, *words)[0] == 4
+
+
+def test_a_gate_that_cannot_be_judged_is_refused_before_the_features(stored, capsys, monkeypatch):
+    def too_late(*_):
+        raise AssertionError("something was computed")
+
+    monkeypatch.setattr("genctl.report.evaluate._collect", too_late)
+    code, found, _ = run_json(capsys, *stored, "--fid", "--require", "fd<=baseline+2")
+    assert code == 2
+    assert "--baseline" in found["error"]["reason"]
+
+
 # --- the command --------------------------------------------------------------------------------
 def test_every_measure_has_a_flag():
     evaluate_command = typer.main.get_command(app).commands["evaluate"]

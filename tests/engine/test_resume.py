@@ -162,14 +162,14 @@ def test_kill_9_three_times_and_resume(tmp_path):
 
     By the command itself, which takes seconds to start; every paradigm is in tests/safety.
     """
-    config = config_of("adversarial", train__steps=240, train__checkpoint_every=60)
+    config = config_of("adversarial", train__steps=120, train__checkpoint_every=30)
     file = tmp_path / "small.yaml"
     file.write_text(to_yaml(config))
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "genctl", "train", "--device", "cpu", "--quiet"]
     words = ["--preset", str(file), "--out", str(run)]
     chance = random.Random("adversarial")
-    for target in (5, chance.randrange(65, 110), chance.randrange(125, 200)):
+    for target in (5, chance.randrange(35, 50), chance.randrange(65, 100)):
         process = subprocess.Popen([*command, *words], stdout=subprocess.DEVNULL, env=ENVIRONMENT)
         _wait_for_step(run, target, process)
         process.kill()

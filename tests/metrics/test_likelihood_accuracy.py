@@ -37,7 +37,12 @@ def test_standard_error_by_hand():
 def test_split_and_way_go_to_the_protocol():
     evidence = Evidence(likelihood=LogLikelihoods(np.zeros(3), "estimate", 2, "all", "AIS"))
     table()["nll"].take(evidence, Settings())
-    assert evidence.facts["nll"] == {"split": "all", "how": "AIS"}
+    assert evidence.facts["nll"] == {
+        "split": "all",
+        "how": "AIS",
+        "n": 3,
+        "dimensions": 2,
+    }
 
 
 @pytest.mark.parametrize("bad", [np.nan, -np.inf])
