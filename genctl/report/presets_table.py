@@ -102,7 +102,10 @@ def _measured(result: Result) -> str:
 
 def _with_spread(result: Result, name: str) -> str:
     text = _value(result.metrics[name])
-    return f"{text} ± {result.spread[name]:.2g}" if name in result.spread else text
+    if name not in result.spread:
+        return text
+    spread = result.spread[name]
+    return f"{text} ± {spread:.0f}" if spread >= 100 else f"{text} ± {spread:.2g}"
 
 
 def _value(value: float) -> str:
