@@ -26,6 +26,7 @@ CHECKS: tuple[Callable[[Curves, Game], Symptom | None], ...] = (
     symptoms.too_weak,
     instability.stalled,
     instability.oscillation,
+    symptoms.wandering,
     symptoms.memorising,
 )
 """In the order of how much they spoil; the first that is found decides the verdict."""

@@ -71,6 +71,23 @@ def spread(values: np.ndarray | None, start: int = 0, end: int | None = None) ->
     return float(np.ptp(np.percentile(part, [5, 95]))) if len(part) else float("nan")
 
 
+def still(values: np.ndarray) -> bool:
+    """Whether a signal has kept to a few per cent of one value from beginning to end."""
+    seen = values[np.isfinite(values)]
+    if len(seen) < 5:
+        return False
+    size, third = abs(float(np.median(seen))), len(seen) // 3
+    drift = abs(float(np.median(seen[-third:]) - np.median(seen[:third])))
+    return float(np.ptp(seen)) <= 0.12 * size and drift <= 0.04 * size
+
+
+def restless(values: np.ndarray, start: int) -> bool:
+    """Whether a positive signal varies by more than a fifth of its mean from a row on."""
+    part = values[start:]
+    part = part[np.isfinite(part)]
+    return len(part) >= 5 and float(part.std()) > 0.2 * float(part.mean())
+
+
 def growth(values: np.ndarray, floor: float) -> tuple[float, int] | None:
     """How many times a size has grown over what it was at first, if it is still growing at the end.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from genctl.report.curves import Curves
 from genctl.report.game import Game
-from genctl.report.signals import lasting, median, smooth, spread
+from genctl.report.signals import lasting, median, restless, smooth, spread, still
 
 HELD_OUT = re.compile(r"held[-_]?out|validation|valid|val|test")
 """A part of a key that marks a measurement on examples not trained on: ``loss/model/held_out``."""
@@ -34,7 +34,7 @@ def too_strong(curves: Curves, game: Game) -> Symptom | None:
     if game.kind == "energy":
         return _balance_stuck(curves, at=0.0)
     if game.kind != "classifier" and game.equilibrium is None:
-        return None
+        return _left_behind(curves)
     conditions, known, text = [], [], []
     loss = curves.get("loss/discriminator")
     real, fake = curves.get("score/real"), curves.get("score/fake")
@@ -122,13 +122,10 @@ def too_weak(curves: Curves, game: Game) -> Symptom | None:
 
 
 def collapse(curves: Curves, game: Game) -> Symptom | None:
-    """Diversity of generated batches fallen to a few per cent of that of real ones, or stuck low.
-
-    Samples that wander from mode to mode together are spread a little at any moment, and for ever.
-    """
+    """Diversity of generated batches fallen to a few per cent of the data's, or stuck low."""
     diversity = curves.get("diversity")
-    if diversity is None:
-        return None
+    if diversity is None or (generator_is_still(curves) and median(diversity) > 0.02):
+        return None  # as it was made: it has lost nothing
     smoothed = smooth(diversity)
     low = [(0.1, 0.15), (0.3, 0.5)]  # below this, for this share of the log
     starts = (lasting(smoothed < size, np.isfinite(smoothed), share) for size, share in low)
@@ -153,8 +150,51 @@ def collapse(curves: Curves, game: Game) -> Symptom | None:
     )
 
 
+def wandering(curves: Curves, game: Game) -> Symptom | None:
+    """Samples that go from mode to mode together: little diversity, and never the same, to the end.
+
+    Asked after regular swings, which are another trouble.
+    """
+    diversity = curves.get("diversity")
+    if diversity is None:
+        return None
+    smoothed, first = smooth(diversity), len(curves) - 2 * len(curves) // 5
+    size, third = median(smoothed, first), max(1, (len(curves) - first) // 3)
+    starts = (first, first + third, len(curves) - third)
+    thirds = [median(smoothed, start, start + third) for start in starts]
+    climbing = thirds == sorted(thirds) and thirds[2] > 1.3 * thirds[0]
+    if not size < 0.5 or climbing or not restless(smoothed, first):
+        return None
+    text = f"diversity wanders around {size:.3g}"
+    return Symptom("mode-collapse", 0.6, first, len(curves) - 1, text)
+
+
+def generator_is_still(curves: Curves) -> bool:
+    """Whether a run's samples are spread at its end just as they were at its first step."""
+    diversity = curves.get("diversity")
+    from_start = len(curves) > 0 and curves.step[0] <= 0.02 * curves.step[-1]
+    return diversity is not None and from_start and still(smooth(diversity))
+
+
+def _left_behind(curves: Curves) -> Symptom | None:
+    """A critic without bound moves its scores apart, and the generator does not follow at all."""
+    real, fake = curves.get("score/real"), curves.get("score/fake")
+    if real is None or fake is None or not generator_is_still(curves):
+        return None
+    gap = smooth(real - fake)
+    part = max(3, len(gap) // 6)
+    start, late = median(gap, 0, part), median(gap, -part)
+    if not late > max(2.0 * start, 0.5 * float(np.nanmax(gap))):
+        return None
+    text = (
+        f"score/real - score/fake went from {start:.3g} to {late:.3g} while diversity stayed at "
+        f"{median(curves.get('diversity')):.3g}"
+    )
+    return Symptom("discriminator-too-strong", 0.7, 0, len(curves) - 1, text)
+
+
 def memorising(curves: Curves, game: Game) -> Symptom | None:
-    """Held-out examples fare worse and worse while training examples still gain."""
+    """Held-out examples fare worse and worse, or no better, while training examples still gain."""
     for key in curves.columns:
         held, trained = curves.get(key), _trained_with(curves, key)
         if held is None or trained is None:
@@ -163,6 +203,8 @@ def memorising(curves: Curves, game: Game) -> Symptom | None:
             found = _discriminator_memorises(curves, key, held)
         else:
             found = _gap_opens(curves, key, held, trained)
+            if found is None and game.kind == "single":
+                found = _left_standing(curves, key, held, trained)
         if found is not None:
             return found
     return None
@@ -170,14 +212,19 @@ def memorising(curves: Curves, game: Game) -> Symptom | None:
 
 def _trained_with(curves: Curves, key: str) -> np.ndarray | None:
     """The training column that a held-out column belongs to; None for any other column."""
-    base = _without_held_out(key)
-    if base == key:
+    if not is_held_out(key):
         return None
-    alone = [name for name in curves.starting("loss/") if _without_held_out(name) == name]
+    base = _without_held_out(key)
+    alone = [name for name in curves.starting("loss/") if not is_held_out(name)]
     for name in (base, f"{base}/train", f"loss/{base}", "score/real" if base == "score" else ""):
         if name != key and curves.has(name):
             return curves.columns[name]
     return curves.columns[alone[0]] if len(alone) == 1 else None
+
+
+def is_held_out(key: str) -> bool:
+    """Whether a key tells of examples not trained on."""
+    return _without_held_out(key) != key
 
 
 def _without_held_out(key: str) -> str:
@@ -227,6 +274,28 @@ def _gap_opens(curves: Curves, key: str, held: np.ndarray, trained: np.ndarray) 
     return Symptom(
         "memorising", min(0.95, 0.7 + lost / max(gained, 1e-9)), best, len(curves) - 1, text
     )
+
+
+def _left_standing(
+    curves: Curves, key: str, held: np.ndarray, trained: np.ndarray
+) -> Symptom | None:
+    """Held-out examples have stopped gaining far above the training loss, which goes on falling."""
+    rows = np.flatnonzero(np.isfinite(held))
+    if len(rows) < 8:
+        return None
+    quarter, half = int(rows[len(rows) // 4]), int(rows[len(rows) // 2])
+    before, after = median(held, quarter, half), median(held, half)
+    fell = median(trained, half) < median(trained, quarter, half)
+    begun, reached = median(trained, 0, max(1, len(curves) // 50)), median(trained, half)
+    if not (fell and after > before - 0.1 * (after - reached)):
+        return None
+    if not after - reached > 0.08 * (begun - reached):
+        return None
+    text = (
+        f"{key} has stayed at {after:.4g} since step {curves.step[quarter]} while the training "
+        f"loss went on to {reached:.4g}"
+    )
+    return Symptom("memorising", 0.7, quarter, len(curves) - 1, text)
 
 
 def _balance_stuck(curves: Curves, at: float) -> Symptom | None:

@@ -122,7 +122,10 @@ def _put(found: dict[str, float], key: str, value: Any) -> None:
 
 
 def lines(sweep: Sweep, groups: Sequence[Group]) -> list[Line]:
-    """The groups of a sweep as lines along its horizontal key."""
+    """The groups of a sweep as lines along its horizontal key, from left to right.
+
+    A group that two sweeps share comes where the first of them has it, so each sorts its own.
+    """
     inside = [g for g in groups if _holds(sweep, g)]
     if sweep.x is None:
         return [Line("", [float(i) for i in range(len(inside))], inside)]
@@ -132,10 +135,13 @@ def lines(sweep: Sweep, groups: Sequence[Group]) -> list[Line]:
         label = ", ".join([group.entry, *(f"{key} {group.settings[key]}" for key in others)])
         found.setdefault(label, []).append(group)
     values = list(sweep.axes[sweep.x])
-    return [
-        Line(label, [_place(g.settings[sweep.x], values) for g in some], some)
-        for label, some in found.items()
-    ]
+    x = sweep.x
+
+    def line(label: str, some: list[Group]) -> Line:
+        ordered = sorted(some, key=lambda group: _place(group.settings[x], values))
+        return Line(label, [_place(group.settings[x], values) for group in ordered], ordered)
+
+    return [line(label, some) for label, some in found.items()]
 
 
 def _holds(sweep: Sweep, group: Group) -> bool:

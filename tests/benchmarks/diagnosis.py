@@ -49,6 +49,7 @@ def made(root: str = "ROOT") -> Iterator[Made]:
     """Every run of ``diagnosis.yaml``."""
     node = yaml.safe_load((HERE / "diagnosis.yaml").read_text(encoding="utf-8"))
     places = {"MNIST": f"mnist:{root}", "FASHION": f"fashion-mnist:{root}"}
+    places |= {"FACES": f"{root}/faces", "CIFAR": f"{root}/cifar10/train"}
     for part in PARTS:
         for entry in node[part]:
             expected = entry["expected"]

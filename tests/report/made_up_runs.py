@@ -299,6 +299,49 @@ def memorising_vae(rng: np.random.Generator, n: int) -> Rows:
     return rows_of({"loss/model": loss, "loss/model/held_out": held})
 
 
+def memorising_soon(rng: np.random.Generator, n: int) -> Rows:
+    """Held-out loss soon stands still, and does not rise, while the training loss goes to zero."""
+    x = np.arange(n) / n
+    loss = 2.3 * np.exp(-x / 0.05) * np.exp(rng.normal(0, 0.05, n)) + 0.05 * (1 - x)
+    held = 0.4 + 1.9 * np.exp(-x / 0.05) + rng.normal(0, 0.02, n)
+    return rows_of({"loss/model": loss, "loss/model/held_out": held})
+
+
+def memorising_at_last(rng: np.random.Generator, n: int) -> Rows:
+    """Held-out loss climbs to many times what it was."""
+    rows = memorising_vae(rng, n)
+    for i, row in enumerate(rows):
+        row["loss/model/held_out"] += float(2000 * max(0.0, i / n - 0.4))
+    return rows
+
+
+def left_behind(rng: np.random.Generator, n: int) -> Rows:
+    """A critic without bound against a generator that does not move."""
+    gap = np.linspace(0.1, 60, n) * np.exp(rng.normal(0, 0.05, n))
+    return rows_of(
+        {
+            "loss/discriminator": -gap,
+            "loss/generator": gap / 4,
+            "wasserstein": gap,
+            "score/real": 3 * gap / 4,
+            "score/fake": -gap / 4,
+            "grad_norm/discriminator": np.exp(rng.normal(0, 0.3, n)),
+            "grad_norm/generator": np.exp(rng.normal(0, 0.3, n)),
+            "diversity": 0.16 * np.exp(rng.normal(0, 0.01, n)),
+        }
+    )
+
+
+def wandering(rng: np.random.Generator, n: int) -> Rows:
+    """Samples that move from mode to mode together, at no regular times."""
+    logits = 0.4 + wander(rng, n, 0.1)
+    size = np.zeros(n)
+    for i in range(n):
+        size[i] = (0.8 * size[i - 1] if i else 0.0) + rng.normal(0, 0.3)
+    diversity = np.clip(0.25 * np.exp(size), 0.06, 0.7)
+    return rows_of(sigmoid_game(logits, -logits, diversity, rng))
+
+
 def memorising_discriminator(rng: np.random.Generator, n: int) -> Rows:
     rows = dcgan(rng, n)
     for i, row in enumerate(rows):
@@ -322,5 +365,9 @@ FAILING: dict[str, tuple[str, Callable[[np.random.Generator, int], Rows]]] = {
     "stalled": ("stalled", stalled),
     "stalled-critic": ("stalled", stalled_critic),
     "memorising-vae": ("memorising", memorising_vae),
+    "memorising-soon": ("memorising", memorising_soon),
+    "memorising-at-last": ("memorising", memorising_at_last),
+    "left-behind": ("discriminator-too-strong", left_behind),
+    "wandering": ("mode-collapse", wandering),
     "memorising-discriminator": ("memorising", memorising_discriminator),
 }

@@ -98,6 +98,13 @@ def test_lines_stand_at_their_values(made):
     assert list(found[0].x) == [8.0, 32.0, 128.0]
 
 
+def test_a_line_goes_from_left_to_right(made):
+    study, _, groups = made
+    sweep = study.sweeps[0]
+    found = lines(sweep, [*groups[2:], *groups[:2]])  # as when another sweep had one before
+    assert [list(line.x) for line in found] == [[8.0, 32.0, 128.0]] * 2
+
+
 def test_the_files(made):
     study, directory, groups = made
     whole = write_table(study, directory, groups)
