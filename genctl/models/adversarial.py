@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from genctl.batch_coupling import couples_examples
 from genctl.contracts import (
@@ -26,13 +26,15 @@ from genctl.contracts import (
 from genctl.models import cautions
 from genctl.models.augmentation import Kind, augment
 from genctl.models.combinations import (
-    refuse_a_clip_that_is_divided_out,
+    refuse_augmented_points,
     refuse_other_scores,
     refuse_what_does_not_go_together,
 )
 from genctl.models.historical_averaging import HistoricalAverage
 from genctl.models.history import HistoryPool
 from genctl.models.labels import Labels
+from genctl.models.play import PlayPart
+from genctl.models.restraints import Restraint
 from genctl.models.unrolled import (
     Judgement,
     is_zero_sum,
@@ -40,18 +42,11 @@ from genctl.models.unrolled import (
     unrolled_loss,
 )
 from genctl.models.watching import diversity, per_example, watch
-from genctl.networks.layers.input_gradient import (
-    input_gradient,
-    piecewise_linear,
-    transposed_chain,
-)
 from genctl.networks.layers.noise import drawing_layers
 from genctl.networks.layers.virtual_batch_norm import choose_references, first_examples
 from genctl.randomness import RandomStream
-from genctl.registry import Part, default, register
+from genctl.registry import default, register
 from genctl.types import Batch, Batches, DataSpec, Discrimination
-
-PlayPart = Annotated[Callable[[], nn.Module], Part("play")]
 
 
 @register("model", "adversarial")
@@ -107,18 +102,15 @@ class AdversarialModel(GenerativeModel):
         super().__init__()
         self.spec, self.conditional = spec, conditional
         self.labels = Labels(spec) if conditional else None
-        self.penalty = None if penalty is None else penalty()
-        self.constraint = None if constraint is None else constraint()
+        self.restraint = Restraint(penalty, constraint)
         self.terms = [term() for term in terms]
         self.augment = augment
         refuse_what_does_not_go_together(
-            penalised=penalty is not None,
-            constrained=constraint is not None,
             conditional=conditional,
             history=history > 0,
-            augmented_points=bool(augment) and spec.kind != "image",
             replacing_terms=sum(term.replaces for term in self.terms),
         )
+        refuse_augmented_points(bool(augment), spec)
         if unroll:
             refuse_what_does_not_unroll(constraint is not None, bool(terms))
         seen = self.labels.seen if self.labels else spec.shape
@@ -128,9 +120,7 @@ class AdversarialModel(GenerativeModel):
         self.objective = objective()
         self.unroll, self.zero_sum = unroll, unroll > 0 and is_zero_sum(self.objective)
         refuse_other_scores(self.discriminator, self.objective.output)
-        refuse_a_clip_that_is_divided_out(self.constraint is not None, self.discriminator)
-        if self.penalty is not None:
-            self.penalty.check(self.discriminator)
+        self.restraint.check(self.discriminator)
         coupled = couples_examples(self.discriminator)
         self.apart = coupled or bool(drawing_layers(self.discriminator))
         self.prior = prior(latent_dim)
@@ -186,12 +176,10 @@ class AdversarialModel(GenerativeModel):
     def _judge(self, real: Tensor, fake: Tensor, y: Tensor | None, update: Update) -> Judgement:
         real_score, fake_score = self._scores(real, fake, y)
         loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
-        metrics = {}
-        if self.penalty is not None:
-            penalty = self._penalise(real, fake, y, update)
-            loss = loss + self.penalty.weight * penalty
-            metrics[f"penalty/{self.penalty.name}"] = penalty
-        return Judgement(self._with_past("discriminator", loss), real_score, fake_score, metrics)
+        beside = functools.partial(self._with_labels, y=y)
+        cost, metrics = self.restraint.cost(self.discriminator, real, fake, update, beside=beside)
+        loss = self._with_past("discriminator", loss + cost)
+        return Judgement(loss, real_score, fake_score, metrics)
 
     def generator_loss(
         self, batch: Batch | None = None, *, update: Update
@@ -260,31 +248,10 @@ class AdversarialModel(GenerativeModel):
 
     def after_update(self, player: str) -> None:
         """Put the discriminator's weights back where they may be; take them into the past."""
-        if self.constraint is not None and player == "discriminator":
-            self.constraint(self.discriminator)
+        if player == "discriminator":
+            self.restraint.hold(self.discriminator)
         if self.past is not None:
             self.past.record(self, player)
-
-    def _penalise(self, real: Tensor, fake: Tensor, y: Tensor | None, update: Update) -> Tensor:
-        """Mean of the penalty, unweighted; outside autocast unless it says otherwise."""
-        assert self.penalty is not None
-        slope = functools.partial(self._slope, y=y)
-        kind = real.device.type
-        enabled = self.penalty.precision == "autocast" and torch.is_autocast_enabled(kind)
-        with torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=enabled):
-            return self.penalty(slope, real, fake.to(real.dtype), update).mean()
-
-    def _slope(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """∇ of each example's score, ``(N, *shape)``, by the cheapest exact way."""
-        layers = piecewise_linear(self.discriminator)
-        if layers is not None:
-            return transposed_chain(layers, self._with_labels(x, y))[:, : x.shape[1]]
-
-        # ``forward`` passes by a compiled call, which could not be differentiated twice.
-        def score(x: Tensor) -> Tensor:
-            return per_example(self.discriminator.forward(self._with_labels(x, y)).score)
-
-        return input_gradient(score, x)
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:
@@ -323,7 +290,7 @@ class AdversarialModel(GenerativeModel):
         found: list[str] = []
         if self.spec.kind == "image" and not self.augment:
             found += cautions.few_images(examples, self.discriminator)
-        if self.objective.output == "critic" and self.penalty is None and self.constraint is None:
+        if self.objective.output == "critic" and not self.restraint:
             found += cautions.free_slope(self.discriminator)
         return found
 

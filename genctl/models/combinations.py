@@ -6,50 +6,43 @@ from torch import nn
 
 from genctl.errors import ConfigError
 from genctl.models.cautions import holds_its_weights
+from genctl.types import DataSpec
 
 
 def refuse_what_does_not_go_together(
     *,
-    penalised: bool,
-    constrained: bool,
     conditional: bool,
     history: bool,
-    augmented_points: bool,
     replacing_terms: int,
 ) -> None:
     """What no game can have at once.
 
     Args:
-        penalised: the discriminator's slope is asked for by a penalty.
-        constrained: its weights are clipped.
         conditional: both players are shown labels.
         history: past generated examples are shown too.
-        augmented_points: pictures' augmentations are asked of points.
         replacing_terms: how many terms take the place of the generator's objective.
 
     Raises:
         ConfigError: with what to leave out.
     """
-    if penalised and constrained:
-        raise ConfigError(
-            "model.constraint",
-            ["clipped weights cannot reach the slope that model.penalty asks for"],
-            "--set model.constraint=null, or --set model.penalty=null",
-        )
     if conditional and history:
         raise ConfigError(
             "model.history",
             ["past examples are kept without their labels, which model.conditional shows"],
             "--set model.history=0",
         )
-    if augmented_points:
-        raise ConfigError("model.augment", ["points are no pictures"], "--set model.augment=[]")
     if replacing_terms > 1:
         raise ConfigError(
             "model.terms",
             ["more than one of them takes the place of the generator's objective"],
             "set alone: false on all but one",
         )
+
+
+def refuse_augmented_points(augmented: bool, spec: DataSpec) -> None:
+    """Raises: ConfigError: pictures' augmentations are asked of points."""
+    if augmented and spec.kind != "image":
+        raise ConfigError("model.augment", ["points are no pictures"], "--set model.augment=[]")
 
 
 def refuse_other_scores(discriminator: nn.Module, wanted: str) -> None:

@@ -12,19 +12,23 @@ from torch import Tensor
 
 from genctl.contracts import (
     Adapts,
+    ConstraintPart,
     DecoderPart,
     DiscriminatorPart,
     GenerativeModel,
     ObjectivePart,
+    PenaltyPart,
     PriorPart,
     Update,
 )
 from genctl.data.ranges import from_levels, to_levels
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart
+from genctl.models import cautions
 from genctl.models.autoencoder import full_precision
 from genctl.models.combinations import refuse_other_scores
 from genctl.models.discrete_outputs import OutputPart
+from genctl.models.play import PlayPart
+from genctl.models.restraints import Restraint
 from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.joined_noise import joined
 from genctl.networks.layers.noise import drawing_layers
@@ -41,6 +45,7 @@ class DiscreteGAN(GenerativeModel):
     """The game of arXiv:1406.2661 over pixels that are symbols, one of K each.
 
     Given z the symbols are independent, p(x|z) = Π p(xᵢ|z); what couples them is z.
+    There is no augmentation: a shade, a mixture or a gap is no symbol.
 
     Args:
         spec: facts of the data; images of few levels, such as binarised ones.
@@ -51,6 +56,9 @@ class DiscreteGAN(GenerativeModel):
         objective: what the two minimise.
         prior: distribution of z.
         play: how many updates each player makes in a step.
+        penalty: added to the discriminator's loss; the slope is that over the relaxed symbols, as
+            for the one-hot characters of arXiv:1704.00028, section 5.
+        constraint: on the discriminator's weights, after each of its updates.
 
     Raises:
         ConfigError: the data has too many levels, or the parts do not go together.
@@ -74,9 +82,12 @@ class DiscreteGAN(GenerativeModel):
         objective: ObjectivePart = default("objective", "non-saturating"),
         prior: PriorPart = default("prior", "gaussian"),
         play: PlayPart = default("play", "fixed"),
+        penalty: PenaltyPart | None = None,
+        constraint: ConstraintPart | None = None,
     ) -> None:
         super().__init__()
         require_symbols(spec)
+        self.restraint = Restraint(penalty, constraint)
         self.objective = objective()
         if isinstance(self.objective, Adapts):
             problem = "it wants an autoencoder's energies, and symbols have none"
@@ -87,6 +98,7 @@ class DiscreteGAN(GenerativeModel):
         self.generator = generator(latent_dim, (channels * self.output.given, height, breadth))
         self.discriminator = discriminator((channels * self.output.seen, height, breadth))
         refuse_other_scores(self.discriminator, self.objective.output)
+        self.restraint.check(self.discriminator)
         self.prior = prior(latent_dim)
         self.play = play()
 
@@ -107,17 +119,18 @@ class DiscreteGAN(GenerativeModel):
         return seen
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
-        """E real(D(x)) + E fake(D(G(z)))."""
+        """E real(D(x)) + E fake(D(G(z))) + λ E penalty."""
         real = self.output.real(to_levels(batch.x, self.levels), update.rng)
         with torch.no_grad():
             z = self.prior.sample(len(batch), update.rng)
             fake = self.output.fake(self.numbers(z), update)
         scores = self._score(real), self._score(fake)  # apart, for batch norm
         loss = self.objective.real(scores[0]).mean() + self.objective.fake(scores[1]).mean()
-        metrics = watch(self.objective.output, *(score.detach() for score in scores))
+        cost, metrics = self.restraint.cost(self.discriminator, planes(real), planes(fake), update)
+        metrics |= watch(self.objective.output, *(score.detach() for score in scores))
         if update.logging:
             metrics["diversity"] = diversity(fake, real)
-        return loss, metrics
+        return loss + cost, metrics
 
     def generator_loss(self, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
         """E generator(D(G(z))) on fresh latents, by the output's estimate of its gradient."""
@@ -138,11 +151,21 @@ class DiscreteGAN(GenerativeModel):
 
     def _score(self, seen: Tensor) -> Tensor:
         """``(N, C, H, W, seen)`` → ``(N,)``."""
-        return per_example(self.discriminator(seen.movedim(-1, 2).flatten(1, 2)).score)
+        return per_example(self.discriminator(planes(seen)).score)
 
     def _cost(self, seen: Tensor) -> Tensor:
         """``(N, C, H, W, seen)`` → ``(N,)``, the generator's objective."""
         return self.objective.generator(self._score(seen))
+
+    def after_update(self, player: str) -> None:
+        """Put the discriminator's weights back where they may be."""
+        if player == "discriminator":
+            self.restraint.hold(self.discriminator)
+
+    def warnings(self, examples: int) -> Sequence[str]:
+        """A critic whose slope nothing bounds."""
+        free = self.objective.output == "critic" and not self.restraint
+        return [*cautions.free_slope(self.discriminator)] if free else []
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:
@@ -159,6 +182,11 @@ class DiscreteGAN(GenerativeModel):
 
     def _picture(self, symbols: Tensor) -> Tensor:
         return from_levels(symbols, self.levels)
+
+
+def planes(symbols: Tensor) -> Tensor:
+    """``(N, C, H, W, seen)`` → ``(N, C · seen, H, W)``, as the discriminator is given them."""
+    return symbols.movedim(-1, 2).flatten(1, 2)
 
 
 def require_symbols(spec: DataSpec) -> None:

@@ -12,15 +12,21 @@ from torch import Tensor, nn
 
 from genctl.batch_coupling import couples_examples
 from genctl.contracts import (
+    ConstraintPart,
     DiscriminatorPart,
     GenerativeModel,
     GeneratorPart,
     ObjectivePart,
+    PenaltyPart,
     PriorPart,
     Update,
 )
 from genctl.distributions.codes import Codes
 from genctl.errors import CapabilityError, ConfigError
+from genctl.models.augmentation import Kind, augment
+from genctl.models.combinations import refuse_augmented_points
+from genctl.models.play import PlayPart
+from genctl.models.restraints import Restraint
 from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.noise import drawing_layers
 from genctl.objectives.mutual_information import information_bound
@@ -58,6 +64,10 @@ class InfoGANModel(GenerativeModel):
         recogniser: network from those features to Q.
         objective: what the two minimise besides.
         prior: distribution of z.
+        play: how many updates each player makes in a step.
+        penalty: added to the discriminator's loss; the slope is that of its score, without Q.
+        constraint: on the discriminator's weights, after each of its updates, without Q's.
+        augment: differentiable changes of all that D and Q see, for few images.
 
     Raises:
         ConfigError: the parts do not go together.
@@ -84,6 +94,10 @@ class InfoGANModel(GenerativeModel):
         recogniser: RecogniserPart = default("recogniser", "mlp"),
         objective: ObjectivePart = default("objective", "non-saturating"),
         prior: PriorPart = default("prior", "uniform"),
+        play: PlayPart = default("play", "fixed"),
+        penalty: PenaltyPart | None = None,
+        constraint: ConstraintPart | None = None,
+        augment: tuple[Kind, ...] = (),
     ) -> None:
         super().__init__()
         self.codes = Codes(categorical, continuous, variance == "learned")
@@ -100,7 +114,9 @@ class InfoGANModel(GenerativeModel):
                 [f"it wants a {self.objective.output}; InfoGAN's game is one of logits"],
                 "--set model.objective=non-saturating",
             )
-        self.spec, self.latent_dim = spec, latent_dim
+        refuse_augmented_points(bool(augment), spec)
+        self.spec, self.latent_dim, self.augment = spec, latent_dim, augment
+        self.restraint = Restraint(penalty, constraint)
         self.weights = categorical_weight, continuous_weight
         self.prior = prior(latent_dim)
         self.generator = generator(latent_dim + self.codes.size, spec.shape)
@@ -111,38 +127,57 @@ class InfoGANModel(GenerativeModel):
                 ["its score is an energy; InfoGAN's game is one of logits"],
                 "--set model.discriminator.kind=dcgan",
             )
+        self.restraint.check(self.discriminator)
         features = _feature_size(self.discriminator, spec.shape)
         self.recogniser = recogniser(features, self.codes.outputs)
         coupled = couples_examples(self.discriminator)
         self.apart = coupled or bool(drawing_layers(self.discriminator))
+        self.play = play()
 
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
-        """One update of D and Q, one of G."""
-        discriminator_loss = functools.partial(self.discriminator_loss, update=update)
-        update("discriminator", discriminator_loss, next(batches))
-        update("generator", functools.partial(self.generator_loss, update.batch_size, update.rng))
+        """Some updates of D and Q on fresh batches, then some of G."""
+
+        def move_discriminator() -> Tensor:
+            loss_fn = functools.partial(self.discriminator_loss, update=update)
+            return update("discriminator", loss_fn, next(batches))["loss/discriminator"]
+
+        def move_generator() -> Tensor:
+            loss_fn = functools.partial(self.generator_loss, update)
+            return update("generator", loss_fn)["loss/generator"]
+
+        self.play(move_discriminator, move_generator, update)
         return {}
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
-        """E real(D(x)) + E fake(D(G(z, c))) − λ L_I."""
+        """E real(D(x)) + E fake(D(G(z, c))) − λ L_I, and the penalty."""
         z = self.sample_latent(len(batch), update.rng)
         with torch.no_grad():
             fake = self.generator(z)
-        real, seen = self._seen_both(batch.x, fake)
+        x, shown = self._shown(batch.x, update), self._shown(fake, update)
+        real, seen = self._seen_both(x, shown)
         real_score, fake_score = per_example(real.score), per_example(seen.score)
         loss = self.objective.real(real_score).mean() + self.objective.fake(fake_score).mean()
         information, metrics = self.information(seen, z)
-        metrics |= watch("logit", real_score.detach(), fake_score.detach())
+        cost, penalty = self.restraint.cost(self.discriminator, x, shown, update)
+        metrics |= penalty | watch("logit", real_score.detach(), fake_score.detach())
         if update.logging:
             metrics["diversity"] = diversity(fake.float(), batch.x)
-        return loss - information, metrics
+        return loss - information + cost, metrics
 
-    def generator_loss(self, n: int, rng: RandomStream) -> tuple[Tensor, dict[str, Tensor]]:
+    def generator_loss(self, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
         """E generator(D(G(z, c))) − λ L_I on fresh latents and codes."""
-        z = self.sample_latent(n, rng)
-        seen: Discrimination = self.discriminator(self.generator(z))
+        z = self.sample_latent(update.batch_size, update.rng)
+        seen: Discrimination = self.discriminator(self._shown(self.generator(z), update))
         information, metrics = self.information(seen, z)
         return self.objective.generator(per_example(seen.score)).mean() - information, metrics
+
+    def _shown(self, x: Tensor, update: Update) -> Tensor:
+        return augment(x, self.augment, update.rng)
+
+    def after_update(self, player: str) -> None:
+        """Put the discriminator's weights back where they may be."""
+        if player == "discriminator":
+            self.restraint.hold(self.discriminator)
 
     def information(self, seen: Discrimination, z: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """λ L_I, a scalar, and L_I of both kinds of codes in nats."""

@@ -13,17 +13,22 @@ from torch import Tensor, nn
 
 from genctl.contracts import (
     Adapts,
+    ConstraintPart,
     DiscriminatorPart,
     GenerativeModel,
     GeneratorPart,
     ObjectivePart,
+    PenaltyPart,
     PriorPart,
     Update,
 )
 from genctl.errors import ConfigError
-from genctl.models.adversarial import PlayPart
+from genctl.models import cautions
+from genctl.models.augmentation import Kind, augment
 from genctl.models.combinations import refuse_other_scores
 from genctl.models.labels import Labels
+from genctl.models.play import PlayPart
+from genctl.models.restraints import Restraint
 from genctl.models.watching import diversity, per_example, watch
 from genctl.networks.layers.laplacian_pyramid import Size, gaussian_pyramid, upsample
 from genctl.randomness import RandomStream
@@ -64,6 +69,9 @@ class LaplacianPyramidGAN(GenerativeModel):
         objective: what the two minimise.
         prior: distribution of all z of one image.
         play: how many updates each player makes in a step.
+        penalty: added to the loss of the discriminator at every level.
+        constraint: on the weights of all discriminators, after each of their updates.
+        augment: differentiable changes of all that they see, drawn anew at every level.
 
     Raises:
         ConfigError: the sizes make no pyramid of the data's images, labels are missing, or the
@@ -85,6 +93,9 @@ class LaplacianPyramidGAN(GenerativeModel):
         objective: ObjectivePart = default("objective", "non-saturating"),
         prior: PriorPart = default("prior", "gaussian"),
         play: PlayPart = default("play", "fixed"),
+        penalty: PenaltyPart | None = None,
+        constraint: ConstraintPart | None = None,
+        augment: tuple[Kind, ...] = (),
     ) -> None:
         super().__init__()
         self.sizes = pyramid_sizes(spec, levels, sizes)
@@ -92,7 +103,8 @@ class LaplacianPyramidGAN(GenerativeModel):
         if isinstance(self.objective, Adapts):
             problem = "it balances one discriminator, and here is one at every level"
             raise ConfigError("model.objective", [problem], "--set model.objective=non-saturating")
-        self.conditional = conditional
+        self.conditional, self.augment = conditional, augment
+        self.restraint = Restraint(penalty, constraint)
         self.labels = Labels(spec) if conditional else None
         given = self.labels.given if self.labels else 0
         channels, coarsest, finer = spec.shape[0], self.sizes[0], self.sizes[1:]
@@ -102,6 +114,7 @@ class LaplacianPyramidGAN(GenerativeModel):
         self.discriminators.extend(judge((channels + given, *size)) for size in finer)
         for network in self.discriminators:
             refuse_other_scores(network, self.objective.output)
+            self.restraint.check(network)
         self.latents = [latent_dim, *[height * breadth for height, breadth in finer]]
         self.prior = prior(sum(self.latents))
         self.play = play()
@@ -129,18 +142,23 @@ class LaplacianPyramidGAN(GenerativeModel):
         return {}
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean over the levels of E real(D(l + h)) + E fake(D(l + G(z, l)))."""
+        """Mean over the levels of E real(D(l + h)) + E fake(D(l + G(z, l))) + penalty."""
         images, label = gaussian_pyramid(batch.x, self.sizes), self._label(batch.y)
         with torch.no_grad():
             fakes = self.draw_levels(images, self.prior.sample(len(batch), update.rng), label)
         losses, seen = [], []
-        for k, (real, fake) in enumerate(zip(images, fakes, strict=True)):
+        beside = functools.partial(_beside, label=label)
+        for k, pair in enumerate(zip(images, fakes, strict=True)):
+            real, fake = (augment(x, self.augment, update.rng) for x in pair)
             # One after the other: a discriminator may have batch norm.
             scores = self._score(k, real, label), self._score(k, fake.to(real.dtype), label)
-            losses.append(
-                self.objective.real(scores[0]).mean() + self.objective.fake(scores[1]).mean()
+            loss = self.objective.real(scores[0]).mean() + self.objective.fake(scores[1]).mean()
+            cost, penalty = self.restraint.cost(
+                self.discriminators[k], real, fake, update, beside=beside
             )
-            seen.append(watch(self.objective.output, *(score.detach() for score in scores)))
+            losses.append(loss + cost)
+            watched = watch(self.objective.output, *(score.detach() for score in scores))
+            seen.append(watched | penalty)
         metrics = {key: torch.stack([level[key] for level in seen]).mean() for key in seen[0]}
         metrics |= self._by_level("discriminator", losses)
         if update.logging:
@@ -152,7 +170,9 @@ class LaplacianPyramidGAN(GenerativeModel):
         images, label = gaussian_pyramid(batch.x, self.sizes), self._label(batch.y)
         fakes = self.draw_levels(images, self.prior.sample(len(batch), update.rng), label)
         losses = [
-            self.objective.generator(self._score(k, fake, label)).mean()
+            self.objective.generator(
+                self._score(k, augment(fake, self.augment, update.rng), label)
+            ).mean()
             for k, fake in enumerate(fakes)
         ]
         return torch.stack(losses).mean(), self._by_level("generator", losses)
@@ -189,6 +209,16 @@ class LaplacianPyramidGAN(GenerativeModel):
     def _by_level(self, player: str, losses: Sequence[Tensor]) -> dict[str, Tensor]:
         edges = [str(min(size)) for size in self.sizes]
         return {f"lapgan/{player}-{e}": loss for e, loss in zip(edges, losses, strict=True)}
+
+    def after_update(self, player: str) -> None:
+        """Put the discriminators' weights back where they may be."""
+        if player == "discriminator":
+            self.restraint.hold(self.discriminators)
+
+    def warnings(self, examples: int) -> Sequence[str]:
+        """Critics whose slope nothing bounds."""
+        free = self.objective.output == "critic" and not self.restraint
+        return [*cautions.free_slope(self.discriminators)] if free else []
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:

@@ -11,10 +11,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genctl.contracts import Update
-from genctl.registry import register
+from genctl.registry import Part, register
 
 Move = Callable[[], Tensor]
 """Makes one update of a player and returns the loss it was made on, a scalar on the device."""
+
+PlayPart = Annotated[Callable[[], nn.Module], Part("play")]
+"""Called with a move of each player and the update, it makes the moves of a step."""
 
 AtLeastOne = Annotated[int, Field(ge=1)]
 

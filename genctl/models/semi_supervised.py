@@ -16,11 +16,16 @@ from genctl.contracts import (
     GenerativeModel,
     GeneratorPart,
     ObjectivePart,
+    PenaltyPart,
     PriorPart,
     Update,
 )
 from genctl.errors import ConfigError
+from genctl.models.augmentation import Kind, augment
+from genctl.models.combinations import refuse_augmented_points
 from genctl.models.labelled_examples import LabelledExamples
+from genctl.models.play import PlayPart
+from genctl.models.restraints import Restraint
 from genctl.models.watching import diversity, watch
 from genctl.networks.layers.joined_noise import joined
 from genctl.networks.layers.noise import drawing_layers
@@ -50,6 +55,10 @@ class SemiSupervisedModel(GenerativeModel):
         feature_matching: the generator matches mean features, ‖E f(x) − E f(G(z))‖², as in the
             paper, or follows the objective.
         prior: distribution of z.
+        play: how many updates each player makes in a step.
+        penalty: added to the classifier's loss; the slope is that of log Z. There is no clip: a
+            classifier's weights must be free to grow with its confidence.
+        augment: differentiable changes of all that the classifier is shown in training.
 
     Raises:
         DataError: the data has no labels.
@@ -74,9 +83,13 @@ class SemiSupervisedModel(GenerativeModel):
         unlabelled_weight: Annotated[float, Field(gt=0)] = 1.0,
         feature_matching: bool = True,
         prior: PriorPart = default("prior", "uniform"),
+        play: PlayPart = default("play", "fixed"),
+        penalty: PenaltyPart | None = None,
+        augment: tuple[Kind, ...] = (),
     ) -> None:
         super().__init__()
-        self.spec = spec
+        refuse_augmented_points(bool(augment), spec)
+        self.spec, self.augment = spec, augment
         self.labelled = LabelledExamples(spec, labels)
         self.objective = objective()
         if self.objective.output != "logit":
@@ -86,11 +99,14 @@ class SemiSupervisedModel(GenerativeModel):
                 "--set model.objective=non-saturating",
             )
         self.classifier = classifier(spec.shape, spec.classes)
+        self.restraint = Restraint(penalty, None)
+        self.restraint.check(self.classifier)
         self.apart = couples_examples(self.classifier)
         self.generator = generator(latent_dim, spec.shape)
         self.unlabelled_weight = unlabelled_weight
         self.matching = FeatureMatching() if feature_matching else None
         self.prior = prior(latent_dim)
+        self.play = play()
 
     def initialise(self, batches: Batches, rng: RandomStream) -> None:
         """Choose the labelled examples; let a network that starts from data see them."""
@@ -100,10 +116,19 @@ class SemiSupervisedModel(GenerativeModel):
             start(self.labelled.x, rng)
 
     def training_step(self, batches: Batches, update: Update) -> dict[str, Tensor]:
-        """One update of each player on the same unlabelled batch."""
-        batch = next(batches)
-        update("discriminator", functools.partial(self.discriminator_loss, update=update), batch)
-        update("generator", functools.partial(self.generator_loss, update=update), batch)
+        """Some updates of the classifier on fresh batches, some of G on the last of them."""
+        batch: list[Batch] = []
+
+        def move_discriminator() -> Tensor:
+            batch[:] = [next(batches)]
+            loss_fn = functools.partial(self.discriminator_loss, update=update)
+            return update("discriminator", loss_fn, batch[0])["loss/discriminator"]
+
+        def move_generator() -> Tensor:
+            loss_fn = functools.partial(self.generator_loss, update=update)
+            return update("generator", loss_fn, batch[0])["loss/generator"]
+
+        self.play(move_discriminator, move_generator, update)
         return {}
 
     def discriminator_loss(self, batch: Batch, update: Update) -> tuple[Tensor, dict[str, Tensor]]:
@@ -111,26 +136,33 @@ class SemiSupervisedModel(GenerativeModel):
         x, y = self.labelled.draw(len(batch), update.rng)
         with torch.no_grad():
             fake = self.generator(self.prior.sample(len(batch), update.rng))
-        known, real_seen, fake_seen = self._seen_by_turns(x, batch.x, fake)
+        shown = [augment(part, self.augment, update.rng) for part in (x, batch.x, fake)]
+        known, real_seen, fake_seen = self._seen_by_turns(*shown)
+        _, x_real, x_fake = shown
         real_score, fake_score = real_logit(real_seen), real_logit(fake_seen)
         supervised = label_loss(known, y).mean()
         real, generated = self.objective.real(real_score), self.objective.fake(fake_score)
+        cost, penalty = self.restraint.cost(
+            self.classifier, x_real, x_fake, update, score=lambda out: real_logit(out[1].float())
+        )
         metrics = {
+            **penalty,
             "loss/labelled": supervised,
             "accuracy": (known.argmax(1) == y).float().mean(),
             **watch("logit", real_score.detach(), fake_score.detach()),
         }
         if update.logging:
             metrics["diversity"] = diversity(fake.float(), batch.x)
-        return supervised + self.unlabelled_weight * (real.mean() + generated.mean()), metrics
+        unlabelled = self.unlabelled_weight * (real.mean() + generated.mean())
+        return supervised + unlabelled + cost, metrics
 
     def generator_loss(self, batch: Batch, update: Update) -> Tensor:
         """‖E f(x) − E f(G(z))‖² over the batch of all ranks, or the objective's E generator."""
-        seen = self._seen(self.generator(self.prior.sample(len(batch), update.rng)))
+        seen = self._seen(self.generator(self.prior.sample(len(batch), update.rng)), update)
         if self.matching is None:
             return self.objective.generator(seen.score).mean()
         with torch.no_grad():
-            real = self._seen(batch.x)
+            real = self._seen(batch.x, update)
         return self.matching(seen, real)
 
     def _seen_by_turns(self, *parts: Tensor) -> list[Tensor]:
@@ -141,8 +173,8 @@ class SemiSupervisedModel(GenerativeModel):
             logits = self.classify(torch.cat([x.to(parts[0].dtype) for x in parts]))
         return list(logits.float().chunk(len(parts)))
 
-    def _seen(self, x: Tensor) -> Discrimination:
-        features, logits = self.classifier(x)
+    def _seen(self, x: Tensor, update: Update) -> Discrimination:
+        features, logits = self.classifier(augment(x, self.augment, update.rng))
         return Discrimination(real_logit(logits.float()), features.float())
 
     # --- capabilities ---------------------------------------------------------------------------

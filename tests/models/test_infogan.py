@@ -109,7 +109,7 @@ class OneRank:
     def __call__(self, player, loss_fn, batch=None):
         loss, metrics = loss_fn() if batch is None else loss_fn(batch)
         self.losses[player], self.metrics[player] = loss, metrics
-        return {}
+        return {f"loss/{player}": loss}
 
 
 def losses(**keywords):

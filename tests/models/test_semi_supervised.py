@@ -102,7 +102,7 @@ class OneRank:
         found = loss_fn(batch)
         self.losses[player], metrics = found if isinstance(found, tuple) else (found, {})
         self.metrics |= metrics
-        return {}
+        return {f"loss/{player}": self.losses[player]}
 
 
 def points(n=30, seed=0):

@@ -13,6 +13,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
+from genctl.config.load import with_overrides
 from genctl.data.dataset import open_dataset
 from genctl.engine.construction import build
 from genctl.engine.fit import complete, fit
@@ -123,6 +124,14 @@ def test_nothing_is_changed_without_being_asked():
 @pytest.mark.parametrize(
     ("preset", "changes", "reason"),
     [
+        ("infogan", {"model__penalty": {"kind": "dragan"}}, "batch norm"),
+        ("semi-supervised-gan", {"model__constraint": {"kind": "weight-clip"}}, "constraint"),
+        ("discrete-gan-gumbel", {"model__augment": ["colour"]}, "augment"),
+        (
+            "lapgan",
+            {"model__penalty": {"kind": "dragan"}, "model__constraint": {"kind": "weight-clip"}},
+            "clipped weights",
+        ),
         ("gan-ring", {"model__augment": ["colour"]}, "no pictures"),
         ("cgan", {"model__history": 10}, "without their labels"),
         ("dcgan", {"model__objective": {"kind": "energy-margin"}}, "wants an energy"),
@@ -167,6 +176,60 @@ def test_combinations_train(changes, tmp_path):
     names = {"feature_matching", "pulling_away"} if "model__terms" in changes else set()
     assert {f"term/{name}" for name in names} <= set(row)
     assert all(row[f"term/{name}"] > 0 for name in names)
+
+
+PENALTY = {"kind": "gradient-penalty", "target": 0.0}
+PLAY = {"kind": "fixed", "discriminator": 2, "generator": 3}
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("infogan", {"model__augment": ["colour", "translation"]}),
+        ("semi-supervised-gan-mnist", {"model__labels": 20, "model__augment": ["cutout"]}),
+        ("lapgan", {"data__size": 8, "model__augment": ["translation"]}),
+        ("discrete-gan-reinforce", {}),
+        ("discrete-gan-gumbel", {}),
+    ],
+)
+def test_other_games_take_a_rhythm_a_penalty_and_augmentation_too(preset, changes, tmp_path):
+    """Losses of one draw differ by exactly λ times the penalty; the counts are those asked for."""
+    rows = {}
+    for weight in (0.0, 7.0):
+        parts = {"model__penalty": {**PENALTY, "weight": weight}, "model__play": PLAY}
+        without = (
+            {"model__discriminator": {"kind": "mlp", "width": 8}} if preset == "infogan" else {}
+        )
+        config = small(preset, **{**parts, **without, **changes, "train__steps": 1})
+        still = {f"optim.{p}": {"kind": "sgd", "lr": 1e-12} for p in config.optim}
+        out = tmp_path / str(weight)
+        fit(with_overrides(config, still), "digits", out, device="cpu")
+        rows[weight] = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    plain, penalised = rows.values()
+    assert plain["penalty/gradient"] > 0
+    assert plain["penalty/gradient"] == pytest.approx(penalised["penalty/gradient"], rel=1e-5)
+    cost = penalised["loss/discriminator"] - plain["loss/discriminator"]
+    assert cost == pytest.approx(7.0 * plain["penalty/gradient"], rel=1e-3)
+    assert (plain["steps/discriminator"], plain["steps/generator"]) == (2, 3)
+    assert plain["grad_norm/generator"] > 0
+
+
+@pytest.mark.parametrize("preset", ["infogan", "lapgan", "discrete-gan-gumbel"])
+def test_other_discriminators_are_clipped(preset):
+    parts = {"model__constraint": {"kind": "weight-clip", "limit": 0.001}}
+    if preset == "discrete-gan-gumbel":
+        parts["model__discriminator__norm"] = "none"
+    config = small(preset, data__size=16, **parts)
+    dataset = open_dataset("digits", size=16, binarise=config.data.binarise)
+    model = build(complete(config, dataset, None, CPU), dataset, CPU).model
+    named = list(model.named_parameters())
+    judges = [p for name, p in named if name.startswith("discriminator")]
+    model.after_update("generator")
+    assert max(float(p.detach().abs().max()) for p in judges) > 0.001
+    model.after_update("discriminator")
+    assert max(float(p.detach().abs().max()) for p in judges) <= 0.0011
+    others = [p for name, p in named if name.startswith("generator")]
+    assert max(float(p.detach().abs().max()) for p in others) > 0.001
 
 
 def test_a_critic_whose_slope_nothing_bounds_is_warned_of():

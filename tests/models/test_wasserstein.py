@@ -20,7 +20,7 @@ from genctl.config.load import load_config
 from genctl.engine.compilation import compile_networks
 from genctl.engine.construction import begin, build
 from genctl.engine.fit import complete, fit, open_data
-from genctl.models import adversarial
+from genctl.models import adversarial, restraints
 from genctl.models.constraints import WeightClip
 from genctl.objectives.adversarial import NonSaturating, Wasserstein
 from genctl.objectives.penalties import GradientPenalty
@@ -139,14 +139,14 @@ def test_the_remedy_for_batch_norm_works(tmp_path):
 @pytest.mark.parametrize(("precision", "inside"), [("fp32", False), ("autocast", True)])
 def test_the_penalty_runs_outside_autocast_unless_asked(precision, inside, monkeypatch):
     seen = []
-    original = adversarial.AdversarialModel._slope
+    original = restraints.slope_of
 
-    def watched(self, x, y):
-        gradient = original(self, x, y)
+    def watched(network, x, *how):
+        gradient = original(network, x, *how)
         seen.append((torch.is_autocast_enabled("cpu"), x.dtype, gradient.dtype))
         return gradient
 
-    monkeypatch.setattr(adversarial.AdversarialModel, "_slope", watched)
+    monkeypatch.setattr(restraints, "slope_of", watched)
     training = training_of(
         small("wgan-gp", train__precision="bf16", model__penalty__precision=precision)
     )
@@ -163,15 +163,19 @@ def test_in_bf16_only_the_penalty_of_a_network_in_fp32_is_exact(monkeypatch):
         model = training_of(config).model
         x, fake = torch.randn(2, 8, 1, 16, 16, generator=torch.Generator().manual_seed(0))
         with torch.autocast("cpu", torch.bfloat16, enabled=train == "bf16"):
-            found[train, own] = float(model._penalise(x, fake, None, moves("p")).detach())
+            found[train, own] = penalty_of(model, x, fake, moves("p")).item()
     assert found["bf16", "fp32"] == found["fp32", "fp32"]
     assert found["bf16", "autocast"] != found["fp32", "fp32"]
     assert found["bf16", "autocast"] == pytest.approx(found["fp32", "fp32"], rel=0.05)
 
 
+def penalty_of(model, real, fake, update):
+    return model.restraint.cost(model.discriminator, real, fake, update)[1]["penalty/gradient"]
+
+
 def test_a_compiled_critic_can_be_differentiated_twice(monkeypatch):
     """Compiled code has no second derivative: the penalty passes by it."""
-    monkeypatch.setattr(adversarial, "piecewise_linear", lambda network: None)
+    monkeypatch.setattr(restraints, "piecewise_linear", lambda network: None)
     plain, compiled = (training_of(small("wgan-gp-ring")) for _ in range(2))
     compile_networks(compiled.model, backend="aot_eager")
     for training in (plain, compiled):
@@ -198,9 +202,7 @@ def best_critic(real, fake, kind, steps=200, lr=1e-2):
     for i in range(steps):
         loss = objective.real(network(real).score) + objective.fake(network(fake).score)
         loss = loss.mean()
-        if model.penalty is not None:
-            penalty = model._penalise(real, fake, None, moves("line", i))
-            loss = loss + model.penalty.weight * penalty
+        loss = loss + model.restraint.cost(network, real, fake, moves("line", i))[0]
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
