@@ -12,6 +12,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)
 
 
+# As ``genctl train --deterministic`` sets it; too late once a product was taken on the GPU.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
 def devices() -> list[str]:
     """Every device present; what touches a device is parametrised over them."""
     found = ["cpu"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,20 @@ PARADIGMS = {
             "model__discriminator__dropout": 0.2,
         },
     ),
+    "penalty-past-augmentation-simultaneous": (
+        "dragan",
+        {
+            "data__size": 8,
+            "data__spec": "digits",
+            "model__historical_averaging": 0.1,
+            "model__augment": ["colour", "translation", "cutout"],
+            "model__play": {"kind": "simultaneous"},
+        },
+    ),
+    "conditional-pulling-away": (
+        "ebgan",
+        {"data__size": 8, "data__spec": "digits", "model__conditional": True},
+    ),
     "unrolled": ("unrolled-gan-ring", {"model__unroll": 2}),
     "wgan-gp": (
         "wgan-gp",
@@ -46,7 +61,15 @@ PARADIGMS = {
     ),
     "semi-supervised": ("semi-supervised-gan-mnist", {"model__labels": 20}),
     "infogan": ("infogan", {}),
-    "laplacian-pyramid": ("lapgan", {"data__size": 8, "data__spec": "digits"}),
+    "laplacian-pyramid": (
+        "lapgan",
+        {
+            "data__size": 8,
+            "data__spec": "digits",
+            "model__penalty": {"kind": "dragan"},
+            "model__augment": ["translation"],
+        },
+    ),
     "reinforce": ("discrete-gan-reinforce", {"model__output__baseline": "moving-average"}),
     "gumbel": ("discrete-gan-gumbel", {"model__output__anneal_steps": 8}),
     "latent": ("vae", {}),
@@ -91,19 +114,36 @@ def assert_equal_runs(a, b):
 
 
 @pytest.mark.parametrize("paradigm", PARADIGMS)
-def test_going_on_equals_never_having_stopped(paradigm, tmp_path):
+def test_going_on_equals_never_having_stopped(paradigm, device, tmp_path):
     """Stopped after steps 3 and 7 (between log rows, with a partial window) and resumed."""
-    config = config_of(paradigm)
-    fit(config, None, tmp_path / "whole", device="cpu")
+    config = config_of(paradigm, train__deterministic=device != "cpu")
+    fit(config, None, tmp_path / "whole", device=device)
     stop_at = with_overrides(config, {"train.checkpoint_every": 1})
     parts = tmp_path / "parts"
     for at in (3, 7):
-        _stop_after(stop_at, parts, at)
-    fit(stop_at, None, parts, device="cpu", resume="latest")
+        _stop_after(stop_at, parts, at, device)
+    fit(stop_at, None, parts, device=device, resume="latest")
     assert_equal_runs(tmp_path / "whole", parts)
 
 
-def _stop_after(config, out, step):
+@pytest.mark.parametrize("moves", [(1, 1), (2, 1), (5, 1), (1, 5)])
+def test_both_players_optimisers_counted_the_updates_asked_for(moves, tmp_path):
+    """Read back from the file of the checkpoint, weight by weight, and from its state."""
+    play = dict(zip(("discriminator", "generator"), moves, strict=True))
+    config = small("quickstart", model__play={"kind": "fixed", **play}, train__steps=3)
+    fit(config, None, tmp_path / "run", device="cpu")
+    latest = tmp_path / "run/checkpoints/latest"
+    optimisers = load_file(latest / "optimisers.safetensors")
+    state = json.loads((latest / "state.json").read_text())
+    for player, k in play.items():
+        prefix = f"optimiser/{player}/"
+        steps = [v for name, v in optimisers.items() if re.match(rf"{prefix}\d+/step", name)]
+        assert len(steps) >= 2
+        assert {int(step) for step in steps} == {3 * k}
+        assert state["players"][player]["count"] == 3 * k
+
+
+def _stop_after(config, out, step, device):
     """Ask for a stop, as a signal does, once the step is done."""
 
     class Stopper(Silent):
@@ -112,7 +152,7 @@ def _stop_after(config, out, step):
                 os.kill(os.getpid(), signal.SIGTERM)
 
     resume = "latest" if (out / "config.yaml").exists() else None
-    result = fit(config, None, out, device="cpu", resume=resume, report=Stopper())
+    result = fit(config, None, out, device=device, resume=resume, report=Stopper())
     assert (result.stopped_by, result.step) == ("signal", step)
 
 

@@ -20,17 +20,22 @@ from genctl.objectives.adversarial import (
 SCORES = torch.tensor([-2.0, 0.0, 0.5, 1.5], dtype=torch.float64)
 
 
-def test_least_squares_values():
+@pytest.fixture
+def scores(device):
+    return SCORES.to(device)
+
+
+def test_least_squares_values(scores):
     game = LeastSquares()
-    assert game.real(SCORES).tolist() == [9.0, 1.0, 0.25, 0.25]
-    assert game.fake(SCORES).tolist() == [4.0, 0.0, 0.25, 2.25]
-    assert game.generator(SCORES).tolist() == [9.0, 1.0, 0.25, 0.25]
+    assert game.real(scores).tolist() == [9.0, 1.0, 0.25, 0.25]
+    assert game.fake(scores).tolist() == [4.0, 0.0, 0.25, 2.25]
+    assert game.generator(scores).tolist() == [9.0, 1.0, 0.25, 0.25]
     half = torch.tensor([0.5])
     assert float(game.real(half) + game.fake(half)) == 0.5, "its equilibrium, as the sum"
     free = LeastSquares(fake_target=-1.0, real_target=1.0, generator_target=0.0)
-    assert free.real(SCORES).tolist() == [9.0, 1.0, 0.25, 0.25]
-    assert free.fake(SCORES).tolist() == [1.0, 1.0, 2.25, 6.25]
-    assert free.generator(SCORES).tolist() == [4.0, 0.0, 0.25, 2.25]
+    assert free.real(scores).tolist() == [9.0, 1.0, 0.25, 0.25]
+    assert free.fake(scores).tolist() == [1.0, 1.0, 2.25, 6.25]
+    assert free.generator(scores).tolist() == [4.0, 0.0, 0.25, 2.25]
 
 
 def test_least_squares_with_the_best_discriminator_is_pearsons_divergence():
@@ -52,18 +57,18 @@ def test_equal_targets_are_refused():
         LeastSquares(fake_target=1.0)
 
 
-def test_hinge_values_and_signs():
+def test_hinge_values_and_signs(scores):
     game = Hinge()
-    assert game.real(SCORES).tolist() == [3.0, 1.0, 0.5, 0.0]
-    assert game.fake(SCORES).tolist() == [0.0, 1.0, 1.5, 2.5]
-    assert game.generator(SCORES).tolist() == [2.0, 0.0, -0.5, -1.5]
+    assert game.real(scores).tolist() == [3.0, 1.0, 0.5, 0.0]
+    assert game.fake(scores).tolist() == [0.0, 1.0, 1.5, 2.5]
+    assert game.generator(scores).tolist() == [2.0, 0.0, -0.5, -1.5]
     zero = torch.zeros(1)
     assert float(game.real(zero) + game.fake(zero)) == 2.0
 
 
-def test_energy_margin_on_a_batch_by_hand():
+def test_energy_margin_on_a_batch_by_hand(device):
     """Beyond the margin a generated example is left alone; real ones go to zero."""
-    game, energies = EnergyMargin(margin=2.0), torch.tensor([0.0, 0.5, 2.0, 7.0])
+    game, energies = EnergyMargin(margin=2.0), torch.tensor([0.0, 0.5, 2.0, 7.0]).to(device)
     assert game.real(energies).tolist() == [0.0, 0.5, 2.0, 7.0]
     assert game.fake(energies).tolist() == [2.0, 1.5, 0.0, 0.0]
     assert game.generator(energies).tolist() == [0.0, 0.5, 2.0, 7.0]
@@ -72,11 +77,11 @@ def test_energy_margin_on_a_batch_by_hand():
     assert slope.tolist() == [-1.0, -1.0, 0.0, 0.0]
 
 
-def test_maximum_likelihood_shares_the_discriminator_and_its_generator_is_exponential():
+def test_maximum_likelihood_shares_the_discriminator_and_its_generator_is_exponential(scores):
     game = MaximumLikelihood()
-    assert torch.equal(game.real(SCORES), NonSaturating().real(SCORES))
-    assert torch.equal(game.fake(SCORES), NonSaturating().fake(SCORES))
-    assert torch.allclose(game.generator(SCORES), -SCORES.exp())
+    assert torch.equal(game.real(scores), NonSaturating().real(scores))
+    assert torch.equal(game.fake(scores), NonSaturating().fake(scores))
+    assert torch.allclose(game.generator(scores), -scores.exp())
     assert float(game.generator(torch.zeros(1))) == -1.0
 
 
@@ -100,9 +105,9 @@ def test_maximum_likelihood_descends_the_divergence_from_the_data(mean, scale):
 @pytest.mark.parametrize(
     "game", [MaximumLikelihood(), LeastSquares(), Hinge(), NonSaturating()], ids=lambda g: type(g)
 )
-def test_gradient_signs(game):
+def test_gradient_signs(game, device):
     """The discriminator raises real scores and lowers generated ones; the generator raises its."""
     for loss, sign in ((game.real, -1), (game.fake, 1), (game.generator, -1)):
-        score = torch.tensor([0.3], requires_grad=True)
+        score = torch.tensor([0.3], device=device, requires_grad=True)
         (slope,) = torch.autograd.grad(loss(score).sum(), score)
         assert math.copysign(1, float(slope)) == sign

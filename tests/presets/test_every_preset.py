@@ -30,31 +30,39 @@ def test_what_a_preset_promises_was_recorded(name):
         assert name in read_results(presets.folder() / "results")
 
 
+def mostly_near(a, b):
+    """A discrete draw may fall the other way."""
+    return ((a - b).abs() < 1e-4).float().mean() > 0.99
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_preset_trains_two_steps_and_exercises_its_capabilities(name, tmp_path):
+def test_preset_trains_two_steps_and_exercises_its_capabilities(name, device, tmp_path):
     config = small(name)
-    result = fit(config, None, tmp_path / "run", device="cpu")
+    result = fit(config, None, tmp_path / "run", device=device)
     assert result.stopped_by == "steps"
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     assert all("nonfinite" not in row for row in rows)
-    run = open_run(tmp_path / "run", "cpu")
+    run = open_run(tmp_path / "run", device)
     assert run.step == 2
     for player in run.model.players:
         assert f"loss/{player}" in rows[-1]
         assert rows[-1][f"steps/{player}"] >= 2
     able = capabilities(run.model)
     assert able, "a preset that can do nothing is of no use"
-    batch = next(iter(evaluation_batches(open_data(run.config, None), 4, "cpu")))
+    batch = next(iter(evaluation_batches(open_data(run.config, None), 4, device)))
     shape = run.spec.shape
     if "sample" in able:
         drawn = run.sample(5, seed=1)
         assert drawn.shape == (5, *shape)
-        assert torch.equal(drawn, run.sample(70, seed=1)[:5])
-        assert torch.equal(drawn[3:], run.sample(2, seed=1, first=3))
+        for more, same in (
+            (drawn, run.sample(70, seed=1)[:5]),
+            (drawn[3:], run.sample(2, seed=1, first=3)),
+        ):
+            # A GPU may choose another kernel for another size of batch.
+            assert torch.equal(more, same) if device == "cpu" else mostly_near(more, same)
         assert not torch.equal(drawn, run.sample(5, seed=2))
-        near = (drawn - run.sample(5, seed=1, batch_size=2)).abs() < 1e-4
-        assert near.float().mean() > 0.99  # a discrete draw may fall the other way
+        assert mostly_near(drawn, run.sample(5, seed=1, batch_size=2))
         if run.spec.kind == "image":
             assert drawn.abs().max() <= 1.0
     if "interpolate" in able:
@@ -70,9 +78,11 @@ def test_preset_trains_two_steps_and_exercises_its_capabilities(name, tmp_path):
         assert found.kind in ("exact", "lower_bound", "estimate")
         assert torch.isfinite(found.values).all()
     if "complete" in able:
-        mask = torch.zeros(4, 1, *shape[1:])
+        mask = torch.zeros(4, 1, *shape[1:], device=device)
         mask[..., : shape[1] // 2, :] = 1.0
-        filled = run.model.complete(batch.x, mask, RandomStream(0, "c"))
+        filled = run.model.complete(
+            batch.x, mask, RandomStream(0, "c", device=torch.device(device))
+        )
         assert torch.equal(filled * mask, batch.x * mask)
     if "classify" in able:
         assert run.model.classify(batch.x).shape == (4, run.spec.classes)

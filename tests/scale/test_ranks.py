@@ -37,6 +37,20 @@ PARADIGMS = {
             "model__discriminator__dropout": 0.2,
         },
     ),
+    "penalty-past-augmentation-simultaneous": (
+        "dragan",
+        {
+            "data__size": 8,
+            "data__spec": "digits",
+            "model__historical_averaging": 0.1,
+            "model__augment": ["colour", "translation", "cutout"],
+            "model__play": {"kind": "simultaneous"},
+        },
+    ),
+    "conditional-pulling-away": (
+        "ebgan",
+        {"data__size": 8, "data__spec": "digits", "model__conditional": True},
+    ),
     # Of 16 pixels, so that the discriminator has batch norm.
     "unrolled": (
         "unrolled-gan",
@@ -46,7 +60,15 @@ PARADIGMS = {
     "semi-supervised": ("semi-supervised-gan-mnist", {"model__labels": 20}),
     "few-labels": ("semi-supervised-gan-mnist-baseline", {"model__labels": 20}),
     "infogan": ("infogan", {"data__size": 16}),
-    "laplacian-pyramid": ("lapgan", {"data__size": 8, "data__spec": "digits"}),
+    "laplacian-pyramid": (
+        "lapgan",
+        {
+            "data__size": 8,
+            "data__spec": "digits",
+            "model__penalty": {"kind": "dragan"},
+            "model__augment": ["translation"],
+        },
+    ),
     "reinforce": ("discrete-gan-reinforce", {"model__output__baseline": "moving-average"}),
     "reinforce-and-noise": ("discrete-gan-reinforce", {"model__discriminator__noise": 0.5}),
     "gumbel": ("discrete-gan-gumbel", {}),
