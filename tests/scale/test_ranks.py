@@ -47,9 +47,16 @@ PARADIGMS = {
             "model__play": {"kind": "simultaneous"},
         },
     ),
+    # By plain descent, as "flow" below and for its reason.
     "conditional-pulling-away": (
         "ebgan",
-        {"data__size": 8, "data__spec": "digits", "model__conditional": True},
+        {
+            "data__size": 8,
+            "data__spec": "digits",
+            "model__conditional": True,
+            "optim__discriminator": {"kind": "sgd", "lr": 0.1},
+            "optim__generator": {"kind": "sgd", "lr": 0.1},
+        },
     ),
     # Of 16 pixels, so that the discriminator has batch norm.
     "unrolled": (
