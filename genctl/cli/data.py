@@ -8,21 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
+from genctl.cli.entry_text import edge_of
 from genctl.cli.output import emit, note
 from genctl.errors import UsageError
 
 app = typer.Typer(help="Inspect data; prepare and clear the cache.", no_args_is_help=True)
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="A folder, archive, npz, digits, …")]
-Size = Annotated[
-    str, typer.Option("--size", metavar="N", help="Edge in pixels, or native: the data's own.")
-]
 
 
 @app.command("inspect")
 def inspect(
     spec: Spec,
-    size: Size = "native",
+    size: options.Size = "native",
     download: options.Download = False,
     strict_data: options.StrictData = False,
     json_output: options.Json = False,
@@ -56,7 +54,11 @@ def cache(
         str | None, typer.Option(metavar="fp32|bf16", help="Of the feature network.")
     ] = None,
     batch_size: options.BatchSize = None,
-    size: Size = "native",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="With --statistics: also a file for evaluate."),
+    ] = None,
+    size: options.Size = "native",
     download: options.Download = False,
     strict_data: options.StrictData = False,
     quiet: options.Quiet = False,
@@ -72,7 +74,7 @@ def cache(
 
         kept = keep_statistics(
             spec,
-            size=_edge(size),
+            size=edge_of(size),
             features=features,
             inception_weights=inception_weights,
             n=n,
@@ -82,13 +84,14 @@ def cache(
             precision=precision,
             download=download,
             strict=strict_data,
+            out=out,
             report=None if quiet else note,
         )
         done = "were there already" if kept["reused"] else "kept"
         text = f"{kept['features']} features of {kept['n']} examples {done}"
         emit({"data": spec, **kept}, json_output, f"{spec}: {text} ({_size(kept['bytes'])})")
         return 0
-    if features is not None or inception_weights is not None or n is not None:
+    if any(option is not None for option in (features, inception_weights, n, out)):
         raise UsageError("data cache", "features without --statistics", "add --statistics")
     from genctl.data.cache import cache_info, clear_cache
 
@@ -112,7 +115,7 @@ def cache(
 
 
 def _facts(spec: str, size: str, download: bool, strict: bool) -> dict[str, Any]:
-    edge = _edge(size)
+    edge = edge_of(size)
     from genctl.data.dataset import open_dataset
     from genctl.data.describe import describe
 
@@ -120,12 +123,6 @@ def _facts(spec: str, size: str, download: bool, strict: bool) -> dict[str, Any]
     for warning in facts.get("warnings", ()):
         note(f"warning: {warning}")
     return facts
-
-
-def _edge(size: str) -> Any:
-    if size != "native" and not size.isdigit():
-        raise UsageError(f"--size {size}", "expected native or a number of pixels", "--size 64")
-    return size if size == "native" else int(size)
 
 
 def _table(spec: str, facts: dict[str, Any]) -> str:

@@ -1,8 +1,8 @@
-"""How the larger entries of an evaluation are written in a terminal, and lists of numbers read."""
+"""How the larger entries of an evaluation are written in a terminal, and words for numbers read."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from genctl.errors import UsageError
 
@@ -18,6 +18,19 @@ def whole_numbers(text: str, option: str) -> list[int]:
     except ValueError:
         reason = "expected whole numbers with commas between"
         raise UsageError(f"{option} {text}", reason, f"{option} 100,1000") from None
+
+
+def edge_of(size: str) -> int | Literal["native"]:
+    """``"64"`` → 64.
+
+    Raises:
+        UsageError: neither ``native`` nor a whole number.
+    """
+    if size == "native":
+        return "native"
+    if not (size.isascii() and size.isdigit()):
+        raise UsageError(f"--size {size}", "expected native or a number of pixels", "--size 64")
+    return int(size)
 
 
 def own_words(entry: dict[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from genctl.cli import options
-from genctl.cli.entry_text import own_words, whole_numbers
+from genctl.cli.entry_text import edge_of, own_words, whole_numbers
 from genctl.cli.human import alone, judge_answers, one_or_none, write_page
 from genctl.cli.output import conclude, emit, note
 
@@ -127,6 +127,7 @@ def evaluate(
         int | None, typer.Option("-n", min=1, help="Examples a side; default: 10,000 or all.")
     ] = None,
     seed: options.Seed = 0,
+    size: options.Size = "native",
     require: Annotated[
         list[str] | None,
         typer.Option(metavar="GATE", help="Exit 3 unless met: 'fid<40', 'is.mean>=2'. Repeatable."),
@@ -192,6 +193,7 @@ def evaluate(
             n=n,
             seconds=seconds,
             seed=seed,
+            size=edge_of(size),
             device=device,
             precision=run_precision,
             batch_size=batch_size,
@@ -220,6 +222,7 @@ def evaluate(
         [name for name, asked in flags.items() if asked],
         n=n,
         seed=seed,
+        size=edge_of(size),
         features=features,
         inception_weights=inception_weights,
         is_splits=is_splits,

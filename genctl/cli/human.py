@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genctl.cli.output import conclude, emit, note
 from genctl.engine.launch import launched_rank
@@ -48,6 +48,7 @@ def write_page(
     n: int | None,
     seconds: float | None,
     seed: int,
+    size: int | Literal["native"],
     device: str,
     precision: str | None,
     batch_size: int | None,
@@ -76,6 +77,7 @@ def write_page(
         DEFAULT_N if n is None else n,
         seconds,
         seed,
+        size,
         device,
         precision,
         batch_size,

@@ -23,6 +23,9 @@ Download = Annotated[
 StrictData = Annotated[
     bool, typer.Option("--strict-data", help="Refuse a data set with any broken file.")
 ]
+Size = Annotated[
+    str, typer.Option("--size", metavar="N", help="Edge in pixels, or native: the data's own.")
+]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Same seed, same result.")]
 Set = Annotated[
     list[str] | None,

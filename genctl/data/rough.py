@@ -166,7 +166,7 @@ def check_sizes(sizes: np.ndarray, thing: str) -> None:
     raise DataError(
         thing,
         f"images of {len(counts):,} sizes, expected one: {', '.join(common)}{more}",
-        f"choose one, e.g. --set data.size={edge}",
+        f"choose one, e.g. --set data.size={edge}, or --size {edge} to evaluate",
     )
 
 

@@ -31,7 +31,7 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.predictions is None:
         raise UndefinedError("nothing was classified")
     entry = summary(evidence.predictions)
-    evidence.facts["accuracy"] = {"split": evidence.predictions.split}
+    evidence.facts["accuracy"] = {"split": evidence.predictions.split, **evidence.predictions.data}
     return entry
 
 

@@ -31,7 +31,8 @@ def _ceiling(evidence: Evidence) -> dict[str, Any]:
     if real is None or not (real.true >= 0).any():
         return {"ceiling": None, "ceiling_n": 0}
     entry = accuracy.summary(real)
-    evidence.facts["agreement"] = {"ceiling": f"real examples of the {real.split} part"}
+    ceiling = f"real examples of the {real.split} part"
+    evidence.facts["agreement"] = {"ceiling": ceiling, **real.data}
     return {"ceiling": entry["value"], "ceiling_n": entry["n"]}
 
 

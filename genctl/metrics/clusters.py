@@ -40,7 +40,7 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     if evidence.clusters is None:
         raise UndefinedError("nothing was clustered")
     entry = summary(evidence.clusters)
-    evidence.facts["clusters"] = {"split": evidence.clusters.split}
+    evidence.facts["clusters"] = {"split": evidence.clusters.split, **evidence.clusters.data}
     return entry
 
 

@@ -44,7 +44,7 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     entry = summary(evidence.likelihood)
     found = evidence.likelihood
     facts = {"split": found.split, "how": found.detail, "n": len(found.values)}
-    evidence.facts["nll"] = {**facts, "dimensions": found.dimensions}
+    evidence.facts["nll"] = {**facts, "dimensions": found.dimensions, **found.data}
     return entry
 
 

@@ -66,8 +66,10 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     found = evidence.manifold
     if found is None:
         raise UndefinedError("no distance was computed")
-    evidence.facts["manifold"] = found.protocol
-    return summary(found.to_manifold, found.of_inverse, settings.of_model.manifold_delta)
+    entry = summary(found.to_manifold, found.of_inverse, settings.of_model.manifold_delta)
+    told = {name: entry[name] for name in ("delta", "n_generated", "n_test")}
+    evidence.facts["manifold"] = {**found.protocol, **told}
+    return entry
 
 
 MEASURE = Measure(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, TypeVar
@@ -72,22 +72,27 @@ class Features:
 
 @dataclass(frozen=True)
 class LogLikelihoods:
-    """Log p(x) of held-out examples: ``values`` ``(N,)`` float64 nats, and of which kind."""
+    """Log p(x) of held-out examples: ``values`` ``(N,)`` float64 nats, and of which kind.
+
+    ``data`` says which examples they are, for the protocol: numbers of others mean another thing.
+    """
 
     values: Array
     kind: str
     dimensions: int
     split: str
     detail: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted and true labels, ``(N,)`` int64 each, of held-out examples."""
+    """Predicted and true labels, ``(N,)`` int64 each, of held-out examples; ``data``: of which."""
 
     predicted: Array
     true: Array
     split: str
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     generated, training = evidence.against_training()
     times = 2 if evidence.mirrored else 1
     originals = len(training) // times
+    facts = evidence.facts.setdefault("memorization", {})
+    facts |= {"n_training": originals, "mirrored": evidence.mirrored}
     squared, index = nearest(generated, training, min(NEIGHBOURS, len(training)))
     to_training = np.sqrt(squared[:, 0])
     others = None
@@ -85,15 +87,11 @@ def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
             "z_u": data_copying(to_training, held),
             "distance_ratio": float(near.mean() / far.mean()) if far.any() else None,
         }
-        evidence.facts["memorization"] = {"n_held_out": len(held), "n_balance": size}
+        facts |= {"n_held_out": len(held), "n_balance": size}
     threshold = settings.copy_threshold
+    facts["threshold"] = "half the usual distance" if threshold is None else threshold
     if threshold is None:
         threshold = 0.0 if usual is None else 0.5 * float(np.median(usual))
-    evidence.facts["memorization"] = {
-        "n_training": originals,
-        "mirrored": evidence.mirrored,
-        **evidence.facts.get("memorization", {}),
-    }
     closest = np.argsort(to_training, kind="stable")[:SHOWN]
     return {
         "copies": float(np.mean(to_training <= threshold)),

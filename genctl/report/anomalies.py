@@ -88,8 +88,11 @@ def anomaly_scores(
         strange = HeldOut(run, other, default_split=split, whole=True, **options)
         protocol |= {
             "split": normal.dataset.split,
-            "anomalous": other,
+            "anomalous": "other data",
+            "of": other,
             "anomalous_split": strange.dataset.split,
+            "normal_data": normal.used,
+            "anomalous_data": strange.used,
         }
         return AnomalyScores(_scores(normal, way), _scores(strange, way), protocol)
     classes = anomalous_classes(run, settings)
@@ -109,6 +112,7 @@ def anomaly_scores(
         "split": held.dataset.split,
         "anomalous": classes,
         "trained_without": list(run.config.data.without),
+        "data": held.used,
     }
     normal_rows = ~strange_rows & (chosen >= 0)
     return AnomalyScores(values[normal_rows], values[strange_rows], protocol)

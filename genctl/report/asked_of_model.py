@@ -17,7 +17,7 @@ from genctl.report import sides
 from genctl.report.anomalies import anomalous_classes, anomaly_scores, way_of
 from genctl.report.known_manifold import distances
 from genctl.report.probing import FEATURES, Probing, capability_of
-from genctl.report.sides import Stored, chosen_rows, open_examples
+from genctl.report.sides import Stored, chosen_rows, open_examples, used
 
 if TYPE_CHECKING:
     from genctl.report.gather import Gathered, Request
@@ -160,7 +160,8 @@ def _ceiling(request: Request, found: Gathered) -> Predictions | None:
             assert logits is not None
             guesses.append(logits.argmax(1).cpu())
     guessed = torch.cat(guesses).numpy()
-    return Predictions(guessed, test.labels[rows].numpy(), test.split)
+    data = used(test.fingerprint, len(rows), len(test), request.seed)
+    return Predictions(guessed, test.labels[rows].numpy(), test.split, data)
 
 
 def _test_part(request: Request, found: Gathered) -> Dataset:
@@ -168,6 +169,7 @@ def _test_part(request: Request, found: Gathered) -> Dataset:
     return open_examples(
         request.real,
         found.run,
+        size=request.size,
         default_split="test",
         download=request.download,
         strict=request.strict,

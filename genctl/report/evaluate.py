@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from genctl import __version__
 from genctl.engine import distributed
@@ -54,6 +54,7 @@ def evaluate(
     *,
     n: int | None = None,
     seed: int = 0,
+    size: int | Literal["native"] = "native",
     features: str | Path | None = None,
     inception_weights: str | Path | None = None,
     is_splits: int = 10,
@@ -84,6 +85,8 @@ def evaluate(
         measures: names of the table in ``genctl.metrics.measure``; None: everything that applies.
         n: examples drawn from ``generated`` and at most from ``real``, by seed; 10,000 or all.
         seed: decides the samples, and which rows are taken.
+        size: edge of the pictures of folders and the like, which are cut and resized to it as
+            ``data.size`` does for training; a run decides it by itself.
         features: ``inception`` (default), ``pixels``, a classifier run, or a file of weights.
         inception_weights: file with the weights of the standard network.
         is_splits: splits of the Inception score.
@@ -147,6 +150,7 @@ def evaluate(
         strict,
         held_out=None if held_out is None else str(held_out),
         plot=None if plot is None else Path(plot),
+        size=size,
     )
     earlier = None if baseline is None else gates.read_baseline(Path(baseline))
     with distributed.processes(device):
@@ -308,7 +312,7 @@ def _result(
     extractor = found.extractor
     used = evidence.generated is not None or evidence.real is not None
     name = None if not used else "stored" if extractor is None else extractor.name
-    stored = {"extractor": name, "precision": _stored_precision(found)}
+    stored = _stored_protocol(name, found)
     return {
         "generated": request.generated,
         "real": request.real,
@@ -319,6 +323,7 @@ def _result(
             **(extractor.protocol if used and extractor is not None else stored),
             "n": request.n,
             "seed": request.seed,
+            "size": None if request.size == "native" else request.size,
             "split": _split(found, evidence),
             "statistics": "float64, covariance with N - 1",
             "settings": evidence.facts,
@@ -331,9 +336,13 @@ def _result(
     }
 
 
-def _stored_precision(found: Gathered) -> str | None:
+def _stored_protocol(name: str | None, found: Gathered) -> dict[str, Any]:
+    """What the files say of their features, which is alike."""
     sides = [side for side in (found.generated, found.real) if isinstance(side, Stored)]
-    return next((side.facts["precision"] for side in sides if side.facts["precision"]), None)
+    precision = next((side.facts["precision"] for side in sides if side.facts["precision"]), None)
+    told: dict[str, Any] = next((dict(side.told) for side in sides if side.told), {})
+    told.pop("data", None)
+    return {"extractor": name, **told, "precision": precision}
 
 
 def _split(found: Gathered, evidence: Evidence) -> str | None:

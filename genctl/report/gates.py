@@ -184,6 +184,7 @@ COMPARED = (
     "resize",
     "channels",
     "precision",
+    "size",
     "split",
     "shown_seconds",
 )
@@ -201,7 +202,7 @@ def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
     a, b = _mapping(first.get("protocol")), _mapping(second.get("protocol"))
     pairs += [(key, a.get(key), b.get(key)) for key in COMPARED]
     mine, other = _mapping(a.get("settings")), _mapping(b.get("settings"))
-    pairs += [(key, mine[key], other[key]) for key in mine if key in other]
+    pairs += _shared(mine, other)
     real, others = _mapping(a.get("real")), _mapping(b.get("real"))
     pairs += [
         (f"real {key}", real[key], others[key])
@@ -209,6 +210,20 @@ def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) ->
         if key in real and key in others
     ]
     return [f"{key}: {left} against {right}" for key, left, right in pairs if left != right]
+
+
+def _shared(
+    mine: Mapping[str, Any], other: Mapping[str, Any], above: str = ""
+) -> list[tuple[str, Any, Any]]:
+    """What both say, however deep. ``of`` is only a name: another place may call it otherwise."""
+    pairs = []
+    for key in mine:
+        if key in other and key != "of":
+            one, two = mine[key], other[key]
+            deep = isinstance(one, Mapping) and isinstance(two, Mapping)
+            name = f"{above}{key}"
+            pairs += _shared(one, two, f"{name}.") if deep else [(name, one, two)]
+    return pairs
 
 
 def _mapping(node: Any) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from genctl.contracts import capabilities
 from genctl.data.dataset import Dataset
@@ -13,11 +14,11 @@ from genctl.data.toys import Mixture
 from genctl.engine.run import Run, open_run
 from genctl.engine.run_directory import split_address
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
-from genctl.metrics.features import stored
 from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features, Measure, Need, Settings, table
 from genctl.report import asked_of_model, extractors, sides
 from genctl.report.gates import Gate
+from genctl.report.one_space import open_stored, require_one_space, require_told
 from genctl.report.parts import Parts, parts_of
 from genctl.report.sides import Examples, Sampled, Stored
 
@@ -56,6 +57,7 @@ class Request:
     strict: bool
     held_out: str | None = None
     plot: Path | None = None
+    size: int | Literal["native"] = "native"
     run: Run | None = None
     """The model that ``generated`` addresses, where it is open already."""
     known: dict[str, Features] = field(default_factory=dict)
@@ -105,6 +107,7 @@ def gather(request: Request) -> Gathered:
         _open_parts(request, found)
     if request.needs & {"generated", "real", "classes"} and found.generated is not None:
         _open_extractor(request, found)
+        require_one_space(found)
     return found
 
 
@@ -158,6 +161,7 @@ def _open_run(request: Request, found: Gathered) -> None:
         precision_name=request.run_precision,
     )
     found.run = run
+    sides.require_native(request.size, str(run.path), f"is a run of {run.spec.shape}")
     able = set(capabilities(run.model))
     for need, capability in CAPABILITY_OF.items():
         if capability not in able:
@@ -195,10 +199,11 @@ def _open_examples(request: Request, found: Gathered) -> None:
             request.generated, "is not a run, so there is no model to ask", "give a run directory"
         )
     if _takes_stored(request, request.generated):
-        found.generated = _stored(request.generated, request, "generated")
+        sides.require_native(request.size, request.generated, "holds features")
+        found.generated = open_stored(request.generated, request, "generated")
         return
     dataset = sides.open_examples(
-        request.generated, download=request.download, strict=request.strict
+        request.generated, size=request.size, download=request.download, strict=request.strict
     )
     found.generated = Examples(dataset, request.n, request.seed, request.generated, "generated")
 
@@ -208,56 +213,24 @@ def _takes_stored(request: Request, side: str) -> bool:
     return sides.has_stored(side, alone=request.features is not None)
 
 
-def _stored(path: str, request: Request, role: str) -> Stored:
-    """Stored rows, in the number format that was asked for, if any was."""
-    said = stored.precision_of(Path(path))
-    if request.precision not in (None, said or "fp32"):
-        raise DataError(
-            path,
-            f"its features are stored in {_in_words(said)}, asked for {request.precision}",
-            "leave --precision out, or compute and store them again",
-        )
-    side = Stored(Path(path), request.n, request.seed, role)
-    side.facts["precision"] = said
-    return side
-
-
-def _require_one_precision(generated: object, real: Stored) -> None:
-    """Refuse to mix: the same images, seen once in fp32 and once in bf16, are far apart."""
-    assert isinstance(generated, Stored)
-    first, second = generated.facts["precision"], real.facts["precision"]
-    if (first or "fp32") != (second or "fp32"):
-        raise DataError(
-            "the two sides",
-            f"{generated.name} is stored in {_in_words(first)}, {real.name} in {_in_words(second)}",
-            "compute the features of both sides in one precision",
-        )
-
-
-def _in_words(precision: str | None) -> str:
-    return precision or "fp32 (it says no `precision`)"
-
-
 def _open_real(request: Request, found: Gathered) -> None:
     if request.real is None:
         found.missing["real"] = found.missing["mixture"] = _no_real("real examples")
         return
     assert found.generated is not None
-    stored_generated = isinstance(found.generated, Stored)
-    stored_real = sides.has_stored(request.real, alone=not stored_generated)
-    if stored_generated != stored_real:
-        kinds = ["stored features" if s else "examples" for s in (stored_generated, stored_real)]
-        raise DataError(
-            "the two sides",
-            f"{request.generated} gives {kinds[0]}, {request.real} {kinds[1]}",
-            "give `features` in an npz on both sides, or examples on both",
-        )
-    if stored_real:
-        found.real = _stored(request.real, request, "real")
-        _require_one_precision(found.generated, found.real)
+    if sides.has_stored(request.real, alone=not isinstance(found.generated, Stored)):
+        found.real = open_stored(request.real, request, "real")
+        if not isinstance(found.generated, Stored):
+            require_told(found.real, request.generated)
         return
+    if isinstance(found.generated, Stored):
+        require_told(found.generated, request.real)
     dataset = sides.open_examples(
-        request.real, found.run, download=request.download, strict=request.strict
+        request.real,
+        found.run,
+        size=request.size,
+        download=request.download,
+        strict=request.strict,
     )
     found.real = Examples(dataset, request.n, request.seed, request.real, "real")
 
@@ -276,7 +249,11 @@ def _open_triples(request: Request, found: Gathered) -> None:
     named = parse_spec(request.real).split
     whole = request.real.removesuffix(f"@{named}") if named is not None else request.real
     test = sides.open_examples(
-        f"{whole}@test", found.run, download=request.download, strict=request.strict
+        f"{whole}@test",
+        found.run,
+        size=request.size,
+        download=request.download,
+        strict=request.strict,
     )
     found.triples = Examples(test, request.n, request.seed, request.real, "triples")
 
@@ -286,13 +263,17 @@ def _open_parts(request: Request, found: Gathered) -> None:
         found.missing["training"] = _no_real("training examples")
         return
     assert found.generated is not None
+    stored = sides.has_stored(request.real, alone=not isinstance(found.generated, Stored))
+    if isinstance(found.generated, Stored) and not stored:
+        require_told(found.generated, request.real)
     found.parts = parts_of(
         request.real,
         request.held_out,
         found.run,
-        stored=isinstance(found.generated, Stored),
+        stored=stored,
         n=request.n,
         seed=request.seed,
+        size=request.size,
         download=request.download,
         strict=request.strict,
     )
@@ -306,12 +287,12 @@ def _open_extractor(request: Request, found: Gathered) -> None:
             found.missing["generated"] = DataError(found.generated.name, "has no `features`")
         if known.log_probabilities is None:
             found.missing["classes"] = DataError(found.generated.name, "has no `probabilities`")
-        return
-    shapes = [found.generated.shape]
-    if isinstance(found.real, Examples):
-        shapes.append(found.real.shape)
+    both = (found.generated, found.real)
+    shapes = [side.shape for side in both if isinstance(side, Sampled | Examples)]
     if found.parts is not None:
         shapes += found.parts.shapes
+    if not shapes:
+        return  # everything is stored, there is nothing to see
     try:
         found.extractor = extractors.choose(
             request.features,
@@ -326,7 +307,7 @@ def _open_extractor(request: Request, found: Gathered) -> None:
             raise
         found.missing["generated"] = found.missing["classes"] = error
         return
-    if not found.extractor.classes:
+    if not found.extractor.classes and not isinstance(found.generated, Stored):
         found.missing["classes"] = DataError(
             f"{found.extractor.name} features", "have no classes", "--features inception or RUN"
         )

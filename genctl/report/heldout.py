@@ -14,7 +14,7 @@ from genctl.engine import distributed
 from genctl.engine.run import Run
 from genctl.errors import DataError
 from genctl.metrics.measure import Array, LogLikelihoods, Predictions
-from genctl.report.sides import chosen_rows, open_examples
+from genctl.report.sides import chosen_rows, open_examples, used
 from genctl.types import Batch
 
 
@@ -66,6 +66,9 @@ class HeldOut:
                 f"use data like that {run.path} was trained on",
             )
         self.rows = chosen_rows(len(self.dataset), n, seed, "held-out")
+        found = self.dataset
+        self.used = used(found.fingerprint, len(self.rows), len(found), seed)
+        self.used["precision"] = run.precision
         self.warnings: list[str] = []
 
     def __len__(self) -> int:
@@ -82,7 +85,8 @@ class HeldOut:
                 kind, detail = found.kind, found.detail
         nats = distributed.in_turns(values, sizes, torch.empty(0, dtype=torch.float64))
         dimensions, split = self.run.spec.dimensions, self.dataset.split
-        return LogLikelihoods(nats.numpy(), kind, dimensions, split, self._how(detail))
+        how = self._how(detail)
+        return LogLikelihoods(nats.numpy(), kind, dimensions, split, how, self.used)
 
     def values_of(self, judge: Callable[[Batch], Tensor]) -> Array:
         """One number for every chosen example, ``(n,)`` float64, in the order of the rows."""
@@ -118,7 +122,7 @@ class HeldOut:
                     true = torch.full_like(guess, -1) if batch.y is None else batch.y.cpu()
                     pairs.append(torch.stack([guess, true], 1))
         found = distributed.in_turns(pairs, sizes, torch.empty(0, 2, dtype=torch.int64)).numpy()
-        return Predictions(found[:, 0], found[:, 1], self.dataset.split)
+        return Predictions(found[:, 0], found[:, 1], self.dataset.split, self.used)
 
     def _shared(self) -> Iterator[tuple[int, Batch, bool]]:
         """Each batch, how many examples came before it, and whether this process does it."""

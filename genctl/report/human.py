@@ -20,7 +20,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from genctl.engine.run import Run, open_run
 from genctl.errors import DataError, UsageError
 from genctl.printable import printable
 from genctl.randomness import RandomStream
-from genctl.report import page
+from genctl.report import page, sides
 from genctl.report.sides import Examples, Sampled, is_run, open_examples
 from genctl.types import DataSpec
 
@@ -54,6 +54,7 @@ class Request:
         n: pictures, an even number.
         seconds: how long each is shown; None without limit.
         seed: decides the samples, the real pictures and the order.
+        size: edge of pictures that are read, where no run decides it.
         device: auto, cpu, cuda or mps.
         precision: number format of the run's network.
         batch_size: samples at a time.
@@ -67,6 +68,7 @@ class Request:
     n: int = DEFAULT_N
     seconds: float | None = None
     seed: int = 0
+    size: int | Literal["native"] = "native"
     device: str = "auto"
     precision: str | None = None
     batch_size: int | None = None
@@ -178,6 +180,7 @@ def _sides(request: Request) -> tuple[Sampled | Examples, Examples]:
             raw_weights=request.raw_weights,
             precision_name=request.precision,
         )
+        sides.require_native(request.size, request.generated, f"is a run of {run.spec.shape}")
         _require_pictures(request.generated, run.spec)
         generated = Sampled(run, half, request.seed)
     else:
@@ -186,7 +189,9 @@ def _sides(request: Request) -> tuple[Sampled | Examples, Examples]:
 
 
 def _examples(request: Request, spec: str, role: str, run: Run | None = None) -> Examples:
-    dataset = open_examples(spec, run, download=request.download, strict=request.strict)
+    dataset = open_examples(
+        spec, run, size=request.size, download=request.download, strict=request.strict
+    )
     _require_pictures(spec, dataset.spec)
     return Examples(dataset, request.n // 2, request.seed, spec, role)
 

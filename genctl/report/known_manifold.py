@@ -14,7 +14,7 @@ from genctl.engine.run import Run
 from genctl.latent.projection import nearest_of, project
 from genctl.metrics.nearest_triangle import FINALISTS, ITERATIONS, STARTS, distance_to_triangles
 from genctl.metrics.of_model import ManifoldDistances
-from genctl.report.sides import Examples, Sampled, chosen_rows
+from genctl.report.sides import Examples, Sampled, chosen_rows, used
 
 SAMPLES, TARGETS = 1024, 256
 """Samples whose distance is computed, and test pictures that are sought, at most."""
@@ -64,6 +64,7 @@ def distances(
         f"{sum(ITERATIONS)} iterations",
         "inverse": f"Adam on the latent from the nearest {TRIES} of {POOL}, {STEPS} steps",
         "split": test.split,
+        **used(test.fingerprint, len(rows), len(test), seed),
     }
     found = None if inverse is None else inverse.cpu().numpy()
     return ManifoldDistances(near.numpy(), found, protocol), reason

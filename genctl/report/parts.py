@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +23,7 @@ class Mirrored(Examples):
 
     def __init__(self, side: Examples) -> None:
         self.dataset, self.name, self.shape = side.dataset, side.name, side.shape
-        self.rows, self.facts = side.rows, side.facts
+        self.rows, self.facts, self.used = side.rows, side.facts, side.used
 
     def batches(self, size: int, part: slice = ALL) -> Iterator[Tensor]:
         """The chosen rows, or those of some of the batches."""
@@ -52,6 +53,12 @@ class Parts:
         both = (self.training, self.held_out)
         return [side.shape for side in both if isinstance(side, Examples)]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which examples they are, for the protocol."""
+        both = {"training": self.training, "held_out": self.held_out}
+        return {name: side.used for name, side in both.items() if side is not None}
+
     def see(
         self,
         evidence: Evidence,
@@ -60,6 +67,7 @@ class Parts:
     ) -> None:
         """Put the features of both parts into the evidence."""
         say(f"features of {len(self.training)} training examples")
+        evidence.facts["memorization"] = self.facts
         evidence.training = self._seen(self.training, features)
         evidence.mirrored = self.mirrored
         if self.held_out is not None:
@@ -87,6 +95,7 @@ def parts_of(
     stored: bool,
     n: int,
     seed: int,
+    size: int | Literal["native"],
     download: bool,
     strict: bool,
 ) -> Parts:
@@ -102,6 +111,7 @@ def parts_of(
         stored: whether features were stored on the generated side.
         n: at most so many held-out examples, chosen by seed.
         seed: chooses them.
+        size: edge of the pictures where no run decides it.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
 
@@ -116,7 +126,7 @@ def parts_of(
 
     def opened(text: str, split: Split | None, most: int | None, role: str) -> Examples:
         dataset = sides.open_examples(
-            text, run, default_split=split, download=download, strict=strict
+            text, run, size=size, default_split=split, download=download, strict=strict
         )
         if dataset.toy is not None:
             raise UsageError(

@@ -135,7 +135,13 @@ class Probing:
             "all layers": "activations of every convolution, max-pooled to a grid of 4×4",
             "untrained": "the same architecture with fresh weights and the data's batch statistics",
             "fine_tuning": f"linear head and last layer, Adam, at most {STEPS} steps of {BATCH}",
-            "test": {"split": self.test.split, "n": len(self.test)},
+            "seed": self.seed,
+            "training": {"fingerprint": self.train.fingerprint},
+            "test": {
+                "split": self.test.split,
+                "n": len(self.test),
+                "fingerprint": self.test.fingerprint,
+            },
         }
         return ProbeErrors(found, FEATURES[self.capability], len(test), protocol)
 

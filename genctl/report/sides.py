@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +16,7 @@ from genctl.data.ranges import to_bytes
 from genctl.data.spec import Split, parse_spec
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, split_address
+from genctl.errors import UsageError
 from genctl.metrics.features import stored
 from genctl.metrics.measure import Features
 from genctl.randomness import RandomStream
@@ -24,7 +27,11 @@ ALL = slice(None)
 
 
 class Stored:
-    """Rows of features or probabilities from a file; there is nothing to stream."""
+    """Rows of features or probabilities from a file; there is nothing to stream.
+
+    Attributes:
+        told: whose features they are and of which data, where the file says it; else empty.
+    """
 
     def __init__(self, path: Path, n: int, seed: int, role: str) -> None:
         self.name = str(path)
@@ -34,7 +41,11 @@ class Stored:
             None if whole.values is None else whole.values[rows],
             None if whole.log_probabilities is None else whole.log_probabilities[rows],
         )
-        self.facts: dict[str, Any] = {"kind": "stored", "split": None}
+        self.told = stored.protocol_of(path)
+        data = self.told.get("data", {})
+        self.facts: dict[str, Any] = {"split": None, **data, "kind": "stored"}
+        self.facts.setdefault("fingerprint", _digest(whole))
+        self.used = used(self.facts["fingerprint"], len(rows), len(whole), seed)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -98,6 +109,7 @@ class Examples:
             "crop": dataset.crop,
             "binarise": dataset.binarise,
         }
+        self.used = used(dataset.fingerprint, len(rows), len(dataset), seed)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -146,7 +158,10 @@ def open_examples(
     source = parse_spec(text)
     split = source.split or default_split or ("all" if source.kind == "path" else None)
     if run is None:
-        return open_dataset(text, size=size, split=split, download=download, strict=strict)
+        plain = open_dataset(text, size=size, split=split, download=download, strict=strict)
+        if plain.spec.kind == "points":
+            require_native(size, text, "holds points")
+        return plain
     prepared = run.config.data
     size = prepared.size
     if run.spec.kind == "image" and run.spec.shape[1] == run.spec.shape[2]:
@@ -165,11 +180,35 @@ def open_examples(
     )
 
 
+def require_native(size: int | Literal["native"], thing: str, reason: str) -> None:
+    """Refuse a ``--size`` that would decide nothing.
+
+    Raises:
+        UsageError: one was asked for.
+    """
+    if size != "native":
+        raise UsageError(f"--size {size}", f"{thing} {reason}", "leave --size out")
+
+
 def chosen_rows(length: int, n: int, seed: int, role: str) -> Tensor:
     """Row numbers, ascending: all, or ``n`` chosen by seed."""
     if n >= length:
         return torch.arange(length)
     return RandomStream(seed, "evaluate", role).permutation(length)[:n].sort().values
+
+
+def used(fingerprint: str, n: int, of: int, seed: int) -> dict[str, Any]:
+    """Which examples a number was taken of, for its protocol; the seed where it chose them."""
+    return {"fingerprint": fingerprint, "n": n, **({"seed": seed} if n < of else {})}
+
+
+def _digest(features: Features) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (features.values, features.log_probabilities):
+        if array is not None:
+            digest.update(f"{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def has_stored(text: str | Path, *, alone: bool) -> bool:

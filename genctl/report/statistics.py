@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from genctl.data import cached_arrays
 from genctl.data.cache import cache_folder, limit_bytes
 from genctl.engine import distributed
 from genctl.errors import GenctlError, UsageError
+from genctl.metrics.features.extractor import Extractor
+from genctl.metrics.measure import Features
 from genctl.report import extractors, kept, sides
 from genctl.report.evaluate import BATCH_SIZE, feature_precision
 from genctl.report.sides import DEFAULT_N, Examples
@@ -28,6 +33,7 @@ def keep_statistics(
     precision: str | None = None,
     download: bool = False,
     strict: bool = False,
+    out: Path | None = None,
     report: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Compute the features of real examples into the data cache, where ``evaluate`` finds them.
@@ -44,17 +50,20 @@ def keep_statistics(
         precision: number format of the feature network, ``fp32`` or ``bf16``.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
+        out: also write them here, as an npz that ``evaluate`` takes for either side.
         report: told what is being done.
 
     Returns:
-        ``features`` (whose), ``n``, ``dimensions``, the ``key`` and ``bytes`` of the entry, whether
-        it was there before (``reused``), and its whole ``identity``.
+        ``out``, ``features`` (whose), ``n``, ``dimensions``, the ``key`` and ``bytes`` of the entry
+        (or of the file), whether it was there before (``reused``), and its whole ``identity``.
 
     Raises:
         GenctlError: the cache has no room or cannot be written; or as ``evaluate`` does.
     """
     if sides.has_stored(spec, alone=True):
         raise UsageError(spec, "holds features already", "give it to `genctl evaluate` as it is")
+    if out is not None and out.suffix.lower() != ".npz":
+        raise UsageError(f"--out {out}", "features are kept as npz", f"--out {out.stem}.npz")
     wanted = feature_precision(precision)
     with distributed.processes(device):
         dataset = sides.open_examples(spec, size=size, download=download, strict=strict)
@@ -74,19 +83,40 @@ def keep_statistics(
         say = report or (lambda text: None)
         found = kept.real_features(extractor, side, rows, {}, what, say, keep=True)
         written = distributed.from_main(lambda: cached_arrays.load(key, facts) is not None)
-    if not written:
+    assert found.values is not None
+    if out is not None:
+        distributed.on_main(lambda: _write(out, extractor, side, found))
+    elif not written:
         raise GenctlError(
             f"the data cache {cache_folder()}",
             f"has no room within its {limit_bytes() / 2**30:g} GiB, or cannot be written",
             "GENCTL_CACHE=FOLDER, GENCTL_CACHE_GIB=N, or -n N for fewer examples",
         )
-    assert found.values is not None
+    files = [out] if out is not None else list((cache_folder() / key).iterdir())
     return {
+        "out": None if out is None else str(out),
         "features": extractor.name,
         "n": len(side),
         "dimensions": found.values.shape[1],
         "key": key,
-        "bytes": sum(file.stat().st_size for file in (cache_folder() / key).iterdir()),
+        "bytes": sum(file.stat().st_size for file in files),
         "reused": there,
         "identity": facts,
     }
+
+
+def _write(out: Path, extractor: Extractor, side: Examples, found: Features) -> None:
+    """The features with everything that says whose they are and of what, whole or not at all."""
+    told = {**extractor.protocol, "data": side.facts}
+    arrays: dict[str, Any] = {"features": found.values}
+    if found.log_probabilities is not None:
+        arrays["probabilities"] = np.exp(found.log_probabilities)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.tmp")
+    partial.unlink(missing_ok=True)  # were it a link, its target would be written
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, **arrays, precision=told["precision"], protocol=json.dumps(told))
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -9,10 +9,12 @@ from PIL import Image
 
 from genctl.cli.main import app, main
 from genctl.config.load import load_config
+from genctl.data.dataset import open_dataset
 from genctl.engine.fit import fit
 from genctl.errors import DataError, UsageError
 from genctl.metrics.measure import table
 from genctl.report.evaluate import evaluate
+from genctl.report.gates import protocol_differences
 
 EXPECTED = {
     "generated",
@@ -148,6 +150,38 @@ def test_a_folder_is_taken_whole_unless_a_part_is_named(folder):
     assert named["protocol"]["split"] == "train"
 
 
+def test_folders_of_several_sizes_are_measured_at_one_and_the_protocol_says_so(tmp_path, capsys):
+    """By the rule of ``data.size``: the same as files that were resized to it before."""
+    rng = np.random.default_rng(0)
+    for name in ("mixed", "ready"):
+        (tmp_path / name).mkdir()
+    for i in range(12):
+        shape = (16, 16) if i % 2 else (12, 20)
+        Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8)).save(
+            tmp_path / "mixed" / f"{i:02d}.png"
+        )
+    for name, image in zip(*resized_as_for_training(tmp_path / "mixed", 8), strict=True):
+        Image.fromarray(image).save(tmp_path / "ready" / name)
+    words = [tmp_path / "mixed", tmp_path / "mixed@train", "--fid", "--features", "pixels"]
+    code, found, _ = run_json(capsys, *words)
+    assert code == 4
+    assert "--size 8 to evaluate" in found["error"]["remedy"]
+    code, found, _ = run_json(capsys, *words, "--size", 8)
+    assert (code, found["protocol"]["size"]) == (0, 8)
+    assert found["protocol"]["generated"]["shape"] == [1, 8, 8]
+    other = run_json(capsys, *words, "--size", 12)[1]
+    assert "size: 8 against 12" in protocol_differences(found, other)
+    code, same, _ = run_json(
+        capsys, tmp_path / "mixed", tmp_path / "ready", *words[2:], "--size", 8
+    )
+    assert (code, same["metrics"]["fd"]["value"]) == (0, 0.0)
+
+
+def resized_as_for_training(folder, size):
+    dataset = open_dataset(str(folder), size=size, split="all")
+    return dataset.names, dataset.images(slice(None))[:, 0].numpy()
+
+
 def test_stored_features_need_no_network(stored, capsys):
     code, found, _ = run_json(capsys, *stored, "--is-splits", 2)
     assert code == 0
@@ -182,8 +216,15 @@ def test_a_classifier_run_is_measured_by_its_accuracy(classifier, capsys):
     assert code == 0
     assert set(found["metrics"]) == {"accuracy"}
     assert 0.2 < found["metrics"]["accuracy"]["value"] <= 1.0
-    assert found["protocol"]["settings"]["accuracy"] == {"split": "test"}
+    said = found["protocol"]["settings"]["accuracy"]
+    assert (said["split"], said["n"], said["precision"]) == ("test", 72, "fp32")
     assert found["features"] is None
+    few = evaluate(classifier, "digits", ["accuracy"], n=30)
+    assert protocol_differences(found, few) == ["accuracy.n: 72 against 30"]
+    seen = evaluate(classifier, "digits", ["accuracy"], n=30, seed=1)
+    assert protocol_differences(few, seen) == ["accuracy.seed: 0 against 1"]
+    other = evaluate(classifier, "digits@train", ["accuracy"])
+    assert any("accuracy.fingerprint" in text for text in protocol_differences(found, other))
 
 
 def test_likelihood_of_the_held_out_part(tmp_path):
@@ -196,6 +237,9 @@ def test_likelihood_of_the_held_out_part(tmp_path):
     assert entry["n"] == 30
     assert one["protocol"]["split"] == "test"
     assert one["features"] is None
+    assert protocol_differences(one, many) == []
+    trained = evaluate(out, "digits@train", ["nll"], n=30)
+    assert any("nll.fingerprint" in text for text in protocol_differences(one, trained))
 
 
 # --- precision ------------------------------------------------------------------------------------
@@ -335,6 +379,9 @@ def test_no_weights_is_exit_5_with_what_to_do(folder, monkeypatch, tmp_path, cap
         (["{folder}", "{folder}", "--baseline", "/dev/zero"], 4, "not a regular file"),
         (["{folder}/none", "{folder}", "--fid", "--features", "pixels"], 4, ""),
         (["{run}@99", "digits", "--fid", "--features", "pixels"], 4, ""),
+        (["{run}", "digits", "--fid", "--features", "pixels", "--size", "8"], 2, "is a run of"),
+        (["{stored}", "{stored}", "--fid", "--size", "8"], 2, "holds features"),
+        (["toy:ring", "toy:ring", "--fid", "--size", "8"], 2, "holds points"),
         (["{run}", "toy:ring", "--fid", "--features", "pixels"], 4, "points"),
         (["{stored}", "digits", "--fid"], 4, "stored features"),
         (["{run}", "digits", "--fid", "--features", "{run}"], 5, "cannot features"),

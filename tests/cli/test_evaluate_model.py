@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from genctl.cli.main import main
+from genctl.report.gates import protocol_differences
 
 QUICK = ["--set", "log.preview_every=0", "--set", "evaluate.measures=[]", "--device", "cpu"]
 QUICK += ["--precision", "fp32", "--quiet"]
@@ -62,9 +63,12 @@ def test_the_probe_stands_beside_its_baselines_and_the_seed_decides_all(runs, ca
     assert (entry["of"], entry["n_test"], entry["labels"]) == ("discriminator", 60, 40)
     protocol = found["protocol"]["settings"]["probe"]
     assert protocol["labels"] == [20, 40]
-    assert protocol["test"] == {"split": "test", "n": 60}
+    assert (protocol["test"]["split"], protocol["test"]["n"]) == ("test", 60)
+    assert protocol["test"]["fingerprint"] != protocol["training"]["fingerprint"]
     assert (runs / "gan" / "reports" / "evaluate-00000002-probe.json").is_file()
-    assert measured(capsys, *words, "-n", 60)["metrics"] == found["metrics"]
+    again = measured(capsys, *words, "-n", 60)
+    assert again["metrics"] == found["metrics"]
+    assert protocol_differences(found, again) == []
 
 
 def test_an_encoder_is_probed_where_there_is_no_discriminator(runs, capsys) -> None:
@@ -94,6 +98,7 @@ def test_the_label_that_training_left_out_is_found_strange(runs, capsys) -> None
     other = measured(capsys, *words, "--anomaly-class", 0)
     assert other["protocol"]["settings"]["anomaly"]["trained_without"] == [3]
     assert other["metrics"]["anomaly"]["auroc"] < entry["auroc"]
+    assert protocol_differences(found, other) == ["anomaly.anomalous: [3] against [0]"]
     gate = measured(capsys, *words, "--require", "anomaly.auroc>0.999", code=3)
     assert gate["gates"][0]["met"] is False
 
@@ -106,10 +111,14 @@ def test_by_default_a_likelihood_judges_and_anomalies_may_be_other_data(
     noise = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
     np.savez(tmp_path / "noise.npz", images=noise)
     words = (runs / "normal", "digits", "--anomaly", "--anomaly-data", tmp_path / "noise.npz")
-    entry = measured(capsys, *words, "-n", 80)["metrics"]["anomaly"]
+    found = measured(capsys, *words, "-n", 80)
+    entry = found["metrics"]["anomaly"]
     assert entry["by"] == "likelihood"
     assert entry["auroc"] > 0.99
     assert (entry["n_normal"], entry["n_anomalous"]) == (80, 40)
+    np.savez(tmp_path / "noise.npz", images=noise[:30])
+    (said,) = protocol_differences(found, measured(capsys, *words, "-n", 80))[:1]
+    assert said.startswith("anomaly.anomalous_data.fingerprint")
 
 
 def test_a_discriminator_can_judge_too(runs, capsys) -> None:
@@ -128,7 +137,9 @@ def test_precision_and_recall_on_triangles(runs, capsys) -> None:
     assert (entry["precision"], entry["recall"], entry["f1"]) == (1, 1, 1)
     assert 0 < entry["median_to_manifold"] < 12
     assert found["protocol"]["settings"]["manifold"]["manifold"]["size"] == 12
-    strict = measured(capsys, *words, "--manifold-delta", 0.01)["metrics"]["manifold"]
+    again = measured(capsys, *words, "--manifold-delta", 0.01)
+    assert protocol_differences(found, again) == ["manifold.delta: 100.0 against 0.01"]
+    strict = again["metrics"]["manifold"]
     assert (strict["precision"], strict["recall"], strict["f1"]) == (0, 0, 0)
 
 

@@ -58,6 +58,7 @@ def test_as_defined():
         "n_held_out": 90,
         "n_balance": 90,
         "mirrored": False,
+        "threshold": "half the usual distance",
     }
     first = entry["nearest"][0]
     assert first["generated"] == to_t.min(1).argmin()
@@ -249,7 +250,7 @@ def test_a_run_trained_with_flips_is_searched_with_them(tmp_path, capsys):
         (["{points}", "toy:ring", "--memorization"], 2, "nothing to copy"),
         (["{q}", "digits", "--fid", "--features", "pixels", "--plot", "x.png"], 2, "has a picture"),
         (["{q}", "digits", "--prd", "--features", "pixels", "--plot", "x.gif"], 2, "are PNG"),
-        (["{features}", "digits", "--memorization"], 4, "holds no features"),
+        (["{features}", "digits", "--memorization"], 4, "does not say whose"),
     ],
 )
 def test_mistakes(words, code, text, tmp_path, capsys):

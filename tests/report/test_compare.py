@@ -79,8 +79,9 @@ def test_more_than_two_as_text(reports, capsys, tmp_path):
         (lambda r: r.update(n_real=59), "n_real: 60 against 59"),
         (lambda r: r.update(features="pixels"), "features: stored against pixels"),
         (lambda r: r["protocol"].update(range="uint8"), "range: None against uint8"),
-        (lambda r: r["protocol"]["real"].update(fingerprint="b"), None),
-        (lambda r: r["protocol"]["settings"]["kid"].update(subset_size=7), "subset_size"),
+        (lambda r: r["protocol"]["real"].update(fingerprint="b"), "against b"),
+        (lambda r: r["protocol"]["real"].pop("fingerprint"), None),
+        (lambda r: r["protocol"]["settings"]["kid"].update(subset_size=7), "kid.subset_size: 60"),
     ],
 )
 def test_unlike_protocols_are_refused_with_what_differs(change, text, reports, tmp_path, capsys):
@@ -108,6 +109,30 @@ def test_other_real_data_is_another_protocol(tmp_path):
     with pytest.raises(UsageError, match="real fingerprint: a against b"):
         compare([a, b])
     assert compare([a, a])["unlike"] == []
+
+
+def test_what_a_measure_was_taken_of_is_compared_however_deep(tmp_path):
+    settings = {"probe": {"test": {"fingerprint": "a", "n": 5}, "of": "this run"}, "nll": {"n": 3}}
+    other = copy.deepcopy(settings)
+    other["probe"]["of"], other["nll"]["seed"] = "that run", 1  # a name; and what one lacks
+    names = ("a", "b", "c")
+    deep = copy.deepcopy(settings)
+    deep["probe"]["test"]["fingerprint"], deep["nll"]["n"] = "b", 4
+    for name, said in zip(names, (settings, other, deep), strict=True):
+        node = {"metrics": {"probe": {"value": 1.0}}, "protocol": {"settings": said}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(node))
+    a, b, c = (tmp_path / f"{name}.json" for name in names)
+    assert compare([a, b])["unlike"] == []
+    found = compare([a, c], unlike=True)["unlike"]
+    assert found == ["probe.test.fingerprint: a against b", "nll.n: 3 against 4"]
+
+
+def test_pictures_that_people_saw_for_another_time_are_unlike(tmp_path):
+    for name, seconds in (("a", 0.5), ("b", None)):
+        node = {"metrics": {"human": {"value": 0.3}}, "protocol": {"shown_seconds": seconds}}
+        (tmp_path / f"{name}.json").write_text(json.dumps(node))
+    with pytest.raises(UsageError, match=r"shown_seconds: 0\.5 against None"):
+        compare([tmp_path / "a.json", tmp_path / "b.json"])
 
 
 def test_a_bound_is_not_compared_with_an_exact_likelihood(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,8 @@ TOLERANCE = 1e-3
 
 LARGEST_TEXT = 1024
 """Bytes that the array of one word may take."""
+LARGEST_PROTOCOL = 2**16
+"""Bytes that an extractor's protocol may take, four for a character."""
 
 _DAMAGED = (OSError, ValueError, LookupError, ArithmeticError, RuntimeError, struct.error)
 
@@ -67,21 +71,45 @@ def precision_of(path: Path) -> str | None:
     Raises:
         DataError: it is said, but is none that features are computed in.
     """
-    if "precision" not in arrays_in(path):
+    said = _text(path, "precision", LARGEST_TEXT)
+    if said is None:
         return None
-    try:
-        with zipfile.ZipFile(path) as archive:
-            info = archive.getinfo("precision.npy")
-            if info.file_size > LARGEST_TEXT:
-                raise ValueError(f"{info.file_size:,} bytes for a word")
-            with archive.open(info) as file:
-                said = str(np.lib.format.read_array(file, allow_pickle=False))
-    except (*_DAMAGED, zipfile.BadZipFile, MemoryError) as error:
-        raise DataError(str(path), f"`precision` is not readable: {printable(error)}") from None
     if said not in DTYPES:
         names = " or ".join(DTYPES)
         raise DataError(str(path), f"`precision` is {printable(said)!r}", f"store {names}, or none")
     return said
+
+
+def protocol_of(path: Path) -> dict[str, Any]:
+    """Whose features these are, as ``data cache --statistics --out`` wrote it; empty: not said.
+
+    Raises:
+        DataError: it is said, but cannot be read.
+    """
+    text = _text(path, "protocol", LARGEST_PROTOCOL)
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(str(path), f"`protocol` is not readable: {printable(error)}") from None
+    if not isinstance(found, dict) or not isinstance(found.get("data", {}), dict):
+        raise DataError(str(path), "`protocol` is no JSON object of an extractor's protocol")
+    return found
+
+
+def _text(path: Path, name: str, most: int) -> str | None:
+    if name not in arrays_in(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            info = archive.getinfo(f"{name}.npy")
+            if info.file_size > most:
+                raise ValueError(f"{info.file_size:,} bytes for a text")
+            with archive.open(info) as file:
+                return str(np.lib.format.read_array(file, allow_pickle=False))
+    except (*_DAMAGED, zipfile.BadZipFile, MemoryError) as error:
+        raise DataError(str(path), f"`{name}` is not readable: {printable(error)}") from None
 
 
 def _check_probabilities(values: Array, path: Path) -> None:
