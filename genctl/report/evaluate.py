@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -382,12 +381,12 @@ def _save(result: dict[str, Any], found: Gathered, out: str | Path | None) -> No
     text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if found.run is not None:
         name = result["features"] or asked_of_model.report_name(result["metrics"])
-        features = re.sub(r"[^\w.-]+", "-", name)
-        if result["protocol"].get("precision") == "bf16":
-            features += "-bf16"  # must not stand where the float32 numbers were
+        stem = pictures.report_stem(
+            found.run, name, found.extractor if result["features"] else None
+        )
         reports = RunDirectory(found.run.path).reports
         reports.mkdir(parents=True, exist_ok=True)
-        write_atomically(reports / f"evaluate-{found.run.step:08d}-{features}.json", text)
+        write_atomically(reports / f"{stem}.json", text)
     if out is not None:
         path = Path(out)
         path.parent.mkdir(parents=True, exist_ok=True)

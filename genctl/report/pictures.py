@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from genctl.data.pictures import BACKGROUND, grid, tile_scale, write_png
+from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory
 from genctl.errors import UsageError
-from genctl.metrics.features.extractor import resized, with_channels
+from genctl.metrics.features.extractor import Extractor, resized, with_channels
 from genctl.metrics.measure import Evidence, Measure
 from genctl.report.gather import Gathered
 from genctl.report.sides import Examples, Sampled
@@ -139,4 +141,14 @@ def _path(name: str, found: Gathered, plot: Path | None, count: int) -> Path | N
         return plot if count == 1 else plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
     if found.run is None:
         return None
-    return RunDirectory(found.run.path).reports / f"evaluate-{found.run.step:08d}-{name}.png"
+    assert found.extractor is not None
+    stem = report_stem(found.run, found.extractor.name, found.extractor)
+    return RunDirectory(found.run.path).reports / f"{stem}-{name}.png"
+
+
+def report_stem(run: Run, features: str, extractor: Extractor | None) -> str:
+    """What the names of a result and of its pictures begin with, among a run's reports."""
+    plain = re.sub(r"[^\w.-]+", "-", features)
+    half = extractor is not None and extractor.protocol.get("precision") == "bf16"
+    # The numbers of bf16 must not stand where those of fp32 were.
+    return f"evaluate-{run.step:08d}-{plain}{'-bf16' if half else ''}"

@@ -78,6 +78,17 @@ def read_previews(run: RunDirectory, until: int | None = None, budget: int = BUD
     return found
 
 
+def read_one(path: Path, run: Path, step: int, budget: int) -> Preview | None:
+    """One picture of a run's, in at most so many bytes where that is possible; or None."""
+    image = _read(path, run)
+    if image is None:
+        return None
+    if max(image.size) > EDGE:
+        image.thumbnail((EDGE, EDGE), Image.Resampling.LANCZOS)
+    data, kind = _encoded(image, budget)
+    return Preview(step, png_uri(data, kind), *image.size)
+
+
 def _files(folder: Path, until: int | None) -> list[tuple[int, Path]]:
     try:
         paths = list(folder.iterdir())

@@ -13,6 +13,7 @@ from genctl.config.load import flatten
 from genctl.engine.run_directory import RunDirectory
 from genctl.printable import printable
 from genctl.reading import read_limited
+from genctl.report.score_pictures import Neighbours, PrdCurve, neighbours, prd_curve
 
 LARGEST = 2**22
 """Bytes of one result; an ordinary one has a few thousand."""
@@ -22,6 +23,8 @@ MOST_KEYS = 200
 """Of one protocol."""
 _NAME = re.compile(r"evaluate-(\d{1,15})-.*\.json")
 _LISTED = 8
+_DRAWN = ("curve", "nearest", "picture")
+"""Fields of a measure that are shown as pictures, not in words."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Result:
         scores: the measures.
         protocol: every key of the protocol with its value.
         notes: warnings that were recorded, and gates.
+        curve: of PRD, where it was taken.
+        neighbours: of generated pictures, where they were drawn.
     """
 
     step: int
@@ -50,6 +55,8 @@ class Result:
     scores: list[Score]
     protocol: list[tuple[str, str]]
     notes: list[str]
+    curve: PrdCurve | None = None
+    neighbours: Neighbours | None = None
 
 
 def read_results(run: RunDirectory, until: int | None = None) -> tuple[list[Result], list[str]]:
@@ -67,7 +74,7 @@ def read_results(run: RunDirectory, until: int | None = None) -> tuple[list[Resu
             if not path.resolve().is_relative_to(run.path.resolve()):
                 raise ValueError("leads out of the run")
             node = json.loads(read_limited(path, LARGEST).decode("utf-8"))
-            found.append(_result(int(match[1]), node))
+            found.append(_result(int(match[1]), node, run, path.name))
         except (OSError, ValueError, RecursionError, OverflowError) as error:
             notes.append(f"{path.name} was left out: {printable(error)}")
     if len(found) > MOST:
@@ -75,7 +82,7 @@ def read_results(run: RunDirectory, until: int | None = None) -> tuple[list[Resu
     return found[-MOST:], notes
 
 
-def _result(step: int, node: Any) -> Result:
+def _result(step: int, node: Any, run: RunDirectory, name: str) -> Result:
     if not isinstance(node, dict) or not isinstance(node.get("metrics"), dict):
         raise ValueError("not a result of evaluate")
     entries = [(name, e) for name, e in node["metrics"].items() if isinstance(e, dict)]
@@ -103,12 +110,14 @@ def _result(step: int, node: Any) -> Result:
         [_score(printable(name), entry) for name, entry in entries[:MOST_KEYS]],
         [(printable(key), _shown(value)) for key, value in list(protocol.items())[:MOST_KEYS]],
         notes,
+        prd_curve(node["metrics"]),
+        neighbours(node["metrics"], run, step, name),
     )
 
 
 def _score(name: str, entry: Mapping[str, Any]) -> Score:
     """The number a measure is known by first, then the others."""
-    rest = dict(entry)
+    rest = {key: value for key, value in entry.items() if key not in _DRAWN}
     if "reason" in entry:
         return Score(name, "none", printable(rest["reason"], 400))
     if not rest:

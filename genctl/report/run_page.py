@@ -9,7 +9,7 @@ from typing import Any
 
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.errors import UsageError
-from genctl.report import page, vector_curves
+from genctl.report import page, score_pictures, vector_curves
 from genctl.report.run_facts import RunFacts, read_facts
 
 MOST_RUNS = 12
@@ -74,6 +74,13 @@ def render(runs: Sequence[RunFacts]) -> str:
                 vector_curves.draw([run.curves for run in runs], names) if len(runs) > 1 else []
             ),
             "differing": _differing(runs) if len(runs) > 1 else [],
+            "prd": {
+                "edge": score_pictures.EDGE,
+                "left": score_pictures.LEFT,
+                "top": score_pictures.TOP,
+                "width": score_pictures.LEFT + score_pictures.EDGE + score_pictures.RIGHT,
+                "height": score_pictures.TOP + score_pictures.EDGE + score_pictures.BOTTOM,
+            },
             "width": vector_curves.WIDTH,
             "height": vector_curves.HEIGHT,
             "inner": {

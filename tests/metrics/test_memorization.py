@@ -238,9 +238,13 @@ def test_a_run_trained_with_flips_is_searched_with_them(tmp_path, capsys):
     assert code == 0
     assert found["protocol"]["settings"]["memorization"]["mirrored"] is True
     for name in ("prd", "memorization"):
-        picture = tmp_path / "run" / "reports" / f"evaluate-00000001-{name}.png"
+        picture = tmp_path / "run" / "reports" / f"evaluate-00000001-pixels-{name}.png"
         assert found["metrics"][name]["picture"] == str(picture)
         assert Image.open(picture).size[0] > 100
+    assert main(["report", str(tmp_path / "run")]) == 0
+    page = (tmp_path / "run" / "reports" / "report.html").read_text()
+    assert "8 generated pictures, the nearest to a training picture first" in page
+    assert "F8 (recall)" in page
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_a_run_gets_its_page_among_its_reports(run, capsys) -> None:
             "step": 3000,
             "verdict": "mode-collapse",
             "previews": 4,
-            "scores": 3,
+            "scores": 5,
             "notes": [],
         }
     ]
@@ -90,6 +90,55 @@ def test_the_page_is_well_made(run, capsys) -> None:
         assert not [
             a for _, a in page.elements if "style" in a or any(k.startswith("on") for k in a)
         ]
+
+
+def test_scores_are_seen_as_well(run, capsys) -> None:
+    """The curve of PRD in the page's own colours, and the neighbours beside the samples."""
+    report(capsys, run)
+    page = Page((run / "reports" / "report.html").read_text())
+    # Precision upwards, recall to the right, in a square of 260 at (44, 10).
+    assert "M304.0 270.0L252.0 62.0L44.0 36.0" in [a.get("d") for a in page.all("path")]
+    (words,) = [text for text in page.texts["desc"] if "F8" in text]
+    assert words == (
+        "F8 (recall) 0.900; F1/8 (precision) 0.800; F1 0.700; "
+        "at a recall of one half or more, precision is at most 0.800."
+    )
+    (picture,) = [a for a in page.all("img") if "nearest" in a["alt"]]
+    assert (picture["width"], picture["height"]) == ("90", "30")
+    assert "the first is at a distance of 0.25, a copy is within 0.5" in picture["alt"]
+    assert "elsewhere" not in "".join(page.texts["td"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"curve": {"precision": [0.0, float("nan")], "recall": [0.0, 1.0]}},
+        {"curve": {"precision": [0.0, 2.0], "recall": [0.0, 1.0]}},
+        {"curve": {"precision": ["0 0'/>", 1.0], "recall": [0.0, 1.0]}},
+        {"curve": {"precision": [0.0], "recall": [0.0, 1.0]}},
+        {"curve": {"precision": [0.0] * 5000, "recall": [0.0] * 5000}},
+        {"curve": [INJECTION]},
+        {"picture": "../../secret.png"},
+        {"picture": "linked/evaluate-00003000-classifier-memorization.png"},
+        {"picture": 3},
+    ],
+)
+def test_pictures_of_scores_are_drawn_from_sound_numbers_and_own_files(
+    change, tmp_path, capsys
+) -> None:
+    run = made_run(tmp_path / "run", previews=0)
+    path = run / "reports" / "evaluate-00003000-classifier.json"
+    node = json.loads(path.read_text())
+    node["metrics"]["memorization" if "picture" in change else "prd"].update(change)
+    path.write_text(json.dumps(node))
+    if "linked" in str(change):
+        drawn = run / "reports" / "evaluate-00003000-classifier-memorization.png"
+        drawn.rename(tmp_path / "secret.png")
+        drawn.symlink_to(tmp_path / "secret.png")
+    report(capsys, run)
+    text = (run / "reports" / "report.html").read_text()
+    assert ("nearest training pictures" in text) is ("curve" in change)
+    assert ("F8 (recall)" in text) is ("picture" in change)
 
 
 def test_what_a_stranger_wrote_stays_text(tmp_path, capsys) -> None:
@@ -159,7 +208,7 @@ def test_several_runs_stand_side_by_side_where_one_works(
     assert "mine: loss/generator goes from 0.9" in text
     assert "other: loss/generator goes from 3.9" in text
     assert re.search(r"train\.seed</th><td>0</td><td>3</td>", text)
-    assert len(Page(text).all("img")) == 6  # each picture once
+    assert len(Page(text).all("img")) == 6 + 2  # each preview once, and neighbours of both
     report(capsys, other, run)  # over a page of ours
     (tmp_path / "report.html").write_text("mine")
     assert main(["report", str(run), str(other)]) == 2

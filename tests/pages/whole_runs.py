@@ -67,6 +67,7 @@ def made_run(
     for i in range(previews):
         shade = Image.new("L", (64, 64), min(255, 3 * i + 40))
         shade.save(folder / "samples" / f"step-{100 * (i + 1):08d}.png")
+    name = f"evaluate-{100 * rows:08d}-classifier"
     score = {
         "generated": str(folder),
         "real": f"mnist:ROOT@test{text}",
@@ -78,12 +79,24 @@ def made_run(
             "fd": {"value": 23.396033},
             "is": {"mean": 8.25, "std": 0.125, "splits": 10},
             "kid": {"value": None, "reason": f"too few {text}"},
+            "prd": {
+                "f8": 0.9,
+                "f1_8": 0.8,
+                "f1": 0.7,
+                "curve": {"precision": [0.0, 0.8, 0.9], "recall": [1.0, 0.8, 0.0]},
+            },
+            "memorization": {
+                "copies": 0.125,
+                "threshold": 0.5,
+                "nearest": [{"generated": 3, "training": [5, 7], "distances": [0.25, 0.75]}],
+                "picture": f"elsewhere/{name}-memorization.png",
+            },
         },
         "warnings": [f"careful {text}"] if text else [],
         "gates": [],
     }
-    name = f"evaluate-{100 * rows:08d}-classifier.json"
-    (folder / "reports" / name).write_text(json.dumps(score))
+    (folder / "reports" / f"{name}.json").write_text(json.dumps(score))
+    Image.new("L", (90, 30), 128).save(folder / "reports" / f"{name}-memorization.png")
     return folder
 
 
