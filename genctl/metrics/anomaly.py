@@ -101,4 +101,5 @@ MEASURE = Measure(
     _take,
     on_request=True,
     better="larger",
+    words=("by",),
 )

@@ -55,4 +55,5 @@ MEASURE = Measure(
     ("nats", "bits_per_dim", "kind", "standard_error", "n"),
     _take,
     better="smaller",
+    words=("kind",),
 )

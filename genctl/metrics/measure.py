@@ -204,6 +204,7 @@ class Measure:
         better: which way its first number (``value``, ``mean``, or the first field) improves.
         asked_by: the measure whose flag asks for this one, too.
         on_request: taken only if asked for, never as part of everything that applies.
+        words: what its entry holds that is no number, be it among ``fields`` or not.
     """
 
     name: str
@@ -215,6 +216,12 @@ class Measure:
     better: Literal["smaller", "larger"] | None = None
     asked_by: str | None = None
     on_request: bool = False
+    words: Sequence[str] = ()
+
+    @property
+    def numbers(self) -> list[str]:
+        """The fields that a gate can be put on."""
+        return [name for name in self.fields if name not in self.words]
 
     @property
     def flag(self) -> str:

@@ -141,4 +141,5 @@ MEASURE = Measure(
     _take,
     on_request=True,  # it searches the whole training set, which others need only a part of
     better="smaller",
+    words=("nearest", "picture"),
 )

@@ -171,10 +171,13 @@ MEASURE = Measure(
         "high_quality",
         "kl",
         "least_share",
+        "n",
+        "real_n",
         "real_covered",
         "real_kl",
         "accuracy",
     ),
     _take,
     better="larger",
+    words=("counts",),
 )

@@ -104,4 +104,5 @@ MEASURE = Measure(
     ("f8", "f1_8", "f1"),
     _take,
     better="larger",
+    words=("curve", "picture"),
 )

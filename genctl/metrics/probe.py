@@ -21,15 +21,16 @@ OF_MODEL = "model"
 def summary(found: ProbeErrors) -> dict[str, Any]:
     """Mean and standard deviation of the test error over draws of the labels.
 
-    ``value`` is the logistic regression's on the model's features with the most labels; ``pixels``
-    and ``untrained`` are the same on the two baselines.
+    ``value`` is the logistic regression's on the model's features with the most labels, ``svm`` and
+    ``fine_tuned`` the other classifiers'; ``pixels`` and ``untrained`` are the same as ``value`` on
+    the two baselines.
 
     Raises:
         UndefinedError: nothing was fitted.
     """
     if not found.errors:
         raise UndefinedError(found.reason)
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "features": features,
             "classifier": classifier,
@@ -41,15 +42,19 @@ def summary(found: ProbeErrors) -> dict[str, Any]:
         for (features, classifier, labels), errors in found.errors.items()
     ]
     most = max(labels for _, _, labels in found.errors)
-    probes = {
-        features: float(np.mean(errors))
-        for (features, classifier, labels), errors in found.errors.items()
-        if labels == most and classifier == "logistic"
-    }
+    means = {(r["features"], r["classifier"]): r for r in rows if r["labels"] == most}
+
+    def of(features: str, classifier: str = "logistic", name: str = "mean") -> float | None:
+        row = means.get((features, classifier))
+        return None if row is None else row[name]
+
     return {
-        "value": probes[OF_MODEL],
-        "pixels": probes.get("pixels"),
-        "untrained": probes.get("untrained"),
+        "value": of(OF_MODEL),
+        "std": of(OF_MODEL, name="std"),
+        "svm": of(OF_MODEL, "svm"),
+        "fine_tuned": of(OF_MODEL, "fine-tuned"),
+        "pixels": of("pixels"),
+        "untrained": of("untrained"),
         "labels": most,
         "n_test": found.n_test,
         "of": found.features,
@@ -69,8 +74,20 @@ MEASURE = Measure(
     "probe",
     "test error of classifiers on the model's features, for few labels",
     ("probe",),
-    ("value", "pixels", "untrained", "labels", "n_test", "of", "rows"),
+    (
+        "value",
+        "std",
+        "svm",
+        "fine_tuned",
+        "pixels",
+        "untrained",
+        "labels",
+        "n_test",
+        "of",
+        "rows",
+    ),
     _take,
     on_request=True,
     better="smaller",
+    words=("of", "rows"),
 )

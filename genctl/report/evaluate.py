@@ -166,7 +166,11 @@ def answer(
     gathered = distributed.together(lambda: gather(request))
     plan = plan_of(request, gathered)
     standard = gathered.extractor is not None and gathered.extractor.standard
-    gates.check_names(request.gates, {m.key(standard): m.fields for m in plan})
+    gates.check_names(
+        request.gates,
+        {m.key(standard): m.numbers for m in plan},
+        {m.key(standard): m.words for m in plan},
+    )
     gates.check_baseline(request.gates, earlier)
     pictures.check(request.plot, plan)
     evidence = _collect(request, gathered, plan, say)

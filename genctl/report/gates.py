@@ -75,15 +75,20 @@ def parse(text: str) -> Gate:
     return Gate(text, match["metric"], match["field"], match["op"], number, relative)
 
 
-def check_names(gates: Sequence[Gate], fields: Mapping[str, Sequence[str]]) -> None:
+def check_names(
+    gates: Sequence[Gate],
+    fields: Mapping[str, Sequence[str]],
+    words: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Insist that every gate names a measure that will be taken, before anything is computed.
 
     Args:
         gates: the gates.
-        fields: keys of the measures to be taken, each with its fields.
+        fields: keys of the measures to be taken, each with its fields that are numbers.
+        words: likewise, their fields that are none.
 
     Raises:
-        UsageError: the measure is not taken, or has no such field.
+        UsageError: the measure is not taken, or has no such field, or that is no number.
     """
     for gate in gates:
         thing = f"--require {gate.text!r}"
@@ -91,9 +96,12 @@ def check_names(gates: Sequence[Gate], fields: Mapping[str, Sequence[str]]) -> N
             taken = ", ".join(sorted(fields)) or "nothing"
             raise UsageError(thing, f"{gate.metric} is not taken here", f"taken: {taken}")
         if gate.field is not None and gate.field not in fields[gate.metric]:
+            known = gate.field in (words or {}).get(gate.metric, ())
             raise UsageError(
                 thing,
-                f"{gate.metric} has no field {gate.field!r}",
+                f"{gate.metric}.{gate.field} is no number"
+                if known
+                else f"{gate.metric} has no field {gate.field!r}",
                 f"its fields: {', '.join(fields[gate.metric])}",
             )
 

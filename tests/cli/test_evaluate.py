@@ -71,6 +71,10 @@ def stored(tmp_path):
 def run_json(capsys, *words):
     code = main(["evaluate", *map(str, words), "--json"])
     out, err = capsys.readouterr()
+    for key, entry in json.loads(out).get("metrics", {}).items():  # gates reach every number
+        measure = next(m for m in table().values() if key in (m.name, m.other_name))
+        numbers = {name for name, value in entry.items() if isinstance(value, int | float)}
+        assert numbers <= set(measure.numbers)
     return code, json.loads(out), err
 
 

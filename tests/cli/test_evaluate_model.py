@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from genctl.cli.main import main
+from genctl.metrics.measure import table
 from genctl.report.gates import protocol_differences
 
 QUICK = ["--set", "log.preview_every=0", "--set", "evaluate.measures=[]", "--device", "cpu"]
@@ -42,10 +43,23 @@ def runs(tmp_path_factory) -> Path:
     return folder
 
 
+def reachable(found: dict) -> None:
+    """A gate reaches every number of every measure, and knows what is none."""
+    for key, entry in found["metrics"].items():
+        measure = next(m for m in table().values() if key in (m.name, m.other_name))
+        for name, value in entry.items():
+            number = isinstance(value, int | float)
+            if value is not None:
+                assert name in (measure.numbers if number else measure.words), (key, name)
+
+
 def measured(capsys, *words: object, code: int = 0) -> dict:
     capsys.readouterr()
     assert run("evaluate", *words, "--device", "cpu", "--json") == code
-    return json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    if code == 0:
+        reachable(found)
+    return found
 
 
 # --- probe ---------------------------------------------------------------------------------------
@@ -60,6 +74,9 @@ def test_the_probe_stands_beside_its_baselines_and_the_seed_decides_all(runs, ca
     assert names == {(f, c, n) for f, c in linear | tuned for n in (20, 40)}
     # Digits are told apart from pixels by far better than by chance, which is 0.9.
     assert 0.05 < entry["pixels"] < 0.5
+    means = {(r["features"], r["classifier"], r["labels"]): r["mean"] for r in entry["rows"]}
+    assert entry["svm"] == means["model", "svm", 40]
+    assert entry["fine_tuned"] == means["model", "fine-tuned", 40]
     assert (entry["of"], entry["n_test"], entry["labels"]) == ("discriminator", 60, 40)
     protocol = found["protocol"]["settings"]["probe"]
     assert protocol["labels"] == [20, 40]
@@ -160,6 +177,10 @@ def test_precision_and_recall_on_triangles(runs, capsys) -> None:
             2,
             "both are given",
         ),
+        (["gan", "digits", "--probe", "--require", "probe.rows<1"], 2, "probe.rows is no number"),
+        (["gan", "digits", "--probe", "--require", "probe.of<1"], 2, "probe.of is no number"),
+        (["normal", "digits", "--nll", "--require", "nll.kind<1"], 2, "nll.kind is no number"),
+        (["gan", "digits", "--probe", "--require", "probe.error<1"], 2, "has no field"),
         (["gan", "digits", "--manifold"], 2, "no distance to a manifold"),
         (["gan", "toy:triangles", "--manifold", "--manifold-delta", "0"], 2, "above 0"),
         (
