@@ -27,6 +27,8 @@ def inspect_curves(
     json_output: options.Json = False,
 ) -> int:
     """Plot curves and diagnose them: what is wrong, the evidence, what to try."""
+    from genctl.engine.ending import ending_of
+    from genctl.engine.run_directory import RunDirectory
     from genctl.report.curves import read_curves
     from genctl.report.diagnosis import diagnose
 
@@ -36,7 +38,19 @@ def inspect_curves(
         for text in curves.notes:
             note(f"note: {curves.run}: {text}")
     written = _plot(read, found, plot)
-    payloads = [diagnosis.as_dict() for diagnosis in found]
+    endings = [
+        ending_of(RunDirectory(c.folder))
+        if c.folder is not None and Path(c.run).expanduser().exists()  # not as it was at a step
+        else None
+        for c in read
+    ]
+    payloads = [
+        diagnosis.as_dict() | ({} if ending is None else {"stopped_by": ending.by})
+        for diagnosis, ending in zip(found, endings, strict=True)
+    ]
+    for run, ending in zip(runs, endings, strict=True):
+        if ending is not None and ending.by != "steps":
+            note(f"note: {run}: stopped at step {ending.step:,}: {ending.words}")
     text = "" if json_output else _text(read, found, written, quiet)
     emit(payloads[0] if len(runs) == 1 else {"runs": payloads}, json_output, text)
     return 0

@@ -16,6 +16,7 @@ from genctl.engine.clock import Clock
 from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build, take_up
 from genctl.engine.device import pick_device
+from genctl.engine.ending import Ending, record
 from genctl.engine.generators import undisturbed
 from genctl.engine.held_out import open_held_out
 from genctl.engine.log import MetricsFile
@@ -112,8 +113,11 @@ def fit(
             scoring = Scoring(scorer, aim, config.evaluate, directory, metrics, report)
             scoring.take_up(training.step, clock.seconds())
         report.note(f"{describe(config, where)}; {dataset.source}")
+        distributed.on_main(lambda: record(directory, None))
         try:
-            return run_loop(training, directory, metrics, report, clock, max_seconds, scoring)
+            done = run_loop(training, directory, metrics, report, clock, max_seconds, scoring)
+            distributed.on_main(lambda: record(directory, Ending(done.stopped_by, done.step)))
+            return done
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise

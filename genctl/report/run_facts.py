@@ -13,6 +13,7 @@ from typing import Any
 from genctl.config import presets
 from genctl.config.load import flatten, load_config
 from genctl.config.schema import RunConfig
+from genctl.engine.ending import KEY, Ending, ending_of
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.errors import GenctlError
 from genctl.printable import printable
@@ -116,12 +117,12 @@ def read_facts(address: str, share: int = 1) -> RunFacts:
         environment=[
             (printable(key), _shown(value))
             for key, value in environment.items()
-            if key != "command"
+            if key != "command" and not key.startswith(f"{KEY}.")
         ],
         step=step,
         images=_last(curves, "images"),
         seconds=_last(curves, "seconds"),
-        end=_end(config, curves, step, at),
+        end=_end(config, curves, step, at, ending_of(run)),
         curves=curves,
         diagnosis=diagnose(curves),
         previews=read_previews(run, until, BUDGET // share),
@@ -199,18 +200,22 @@ def _settings(config: RunConfig) -> list[Setting]:
     return rows
 
 
-def _end(config: RunConfig, curves: Curves, step: int, at: str | None) -> str:
+def _end(
+    config: RunConfig, curves: Curves, step: int, at: str | None, ending: Ending | None
+) -> str:
     """Why it ended where it did; only what the run directory can tell."""
     steps = config.train.steps
     if step >= steps:
         return f"all of its {steps:,} steps are done"
     if at is not None:
         return f"shown as it was at {printable(at)}"
+    if ending is not None:
+        return f"at step {ending.step:,} of {steps:,}: {ending.words}"
     if step and step in curves.nonfinite:
         return f"numbers that are not finite at step {step:,} of {steps:,}"
     return (
-        f"at step {step:,} of {steps:,}; a run does not record whether it is still training or was "
-        "stopped by its time limit, a signal or a kill"
+        f"at step {step:,} of {steps:,}; no end is recorded, so it is still training, was killed, "
+        "or is of an older genctl"
     )
 
 

@@ -137,6 +137,13 @@ def test_an_extended_run_remembers_its_new_length(trained, capsys):
     capsys.readouterr()
     assert run("train", "--resume", trained, "--max-time", "0.01s", "--quiet", "--json") == 0
     assert json.loads(capsys.readouterr().out)["stopped_by"] == "time", "it is not finished"
+    assert run("inspect-curves", trained, "--json") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["stopped_by"] == "time"
+    assert "its time limit was up" in printed.err
+    assert run("report", trained, "--json") == 0
+    page = (trained / "reports" / "report.html").read_text()
+    assert "of 1,000,000: its time limit was up" in page
 
 
 def test_a_finished_run_reports_its_last_row(trained, capsys):

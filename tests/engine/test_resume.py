@@ -21,8 +21,10 @@ from shrinking import small
 
 from genctl.config.load import to_yaml, with_overrides
 from genctl.engine import checkpoint
+from genctl.engine.ending import Ending, ending_of
 from genctl.engine.fit import fit
 from genctl.engine.progress import Silent
+from genctl.engine.run_directory import RunDirectory
 
 PARADIGMS = {
     "adversarial": ("began", {"data__size": 8, "data__spec": "digits"}),
@@ -148,12 +150,14 @@ def _stop_after(config, out, step, device):
 
     class Stopper(Silent):
         def advance(self, done):
+            assert ending_of(RunDirectory(out)) is None, "while it trains there is no end"
             if done == step:
                 os.kill(os.getpid(), signal.SIGTERM)
 
     resume = "latest" if (out / "config.yaml").exists() else None
     result = fit(config, None, out, device=device, resume=resume, report=Stopper())
     assert (result.stopped_by, result.step) == ("signal", step)
+    assert ending_of(RunDirectory(out)) == Ending("signal", step)
 
 
 def test_sigusr1_saves_and_goes_on(tmp_path):
@@ -165,6 +169,7 @@ def test_sigusr1_saves_and_goes_on(tmp_path):
     config = config_of("latent", train__keep=0)
     result = fit(config, None, tmp_path / "run", device="cpu", report=Asker())
     assert result.stopped_by == "steps"
+    assert ending_of(RunDirectory(tmp_path / "run")) == Ending("steps", 12)
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, 5, 12]
 
 

@@ -92,6 +92,25 @@ def test_the_page_is_well_made(run, capsys) -> None:
         ]
 
 
+@pytest.mark.parametrize(
+    ("ended", "shown"),
+    [
+        ({"by": "signal", "step": 2950}, "at step 2,950 of 9,000: a signal asked it to stop"),
+        ({"by": INJECTION, "step": 2950}, "no end is recorded"),
+        ({"by": "time", "step": "2950"}, "no end is recorded"),
+        ([], "no end is recorded"),
+    ],
+)
+def test_why_it_ended_is_what_the_run_recorded(ended, shown, tmp_path, capsys) -> None:
+    run = made_run(tmp_path / "run", previews=0)
+    config = (run / "config.yaml").read_text().replace("steps: 3000", "steps: 9000")
+    (run / "config.yaml").write_text(config)
+    facts = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**facts, "ended": ended}))
+    report(capsys, run)
+    assert shown in (run / "reports" / "report.html").read_text()
+
+
 def test_scores_are_seen_as_well(run, capsys) -> None:
     """The curve of PRD in the page's own colours, and the neighbours beside the samples."""
     report(capsys, run)
