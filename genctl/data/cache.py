@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import mmap
 import os
 import shutil
 import uuid
@@ -86,7 +87,7 @@ def load(key: str) -> tuple[np.ndarray, Index] | None:
     try:
         node = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         path = folder / "images.npy"
-        images = _mapped(path)
+        images = mapped(path)
         if images.dtype != np.uint8 or list(images.shape) != node["shape"]:
             raise ValueError("images.npy does not fit its index")
         if not intact(path, node["checksums"]):
@@ -258,7 +259,7 @@ def intact(path: Path, checksums: list[int]) -> bool:
     return True
 
 
-def _mapped(path: Path) -> np.ndarray:
+def mapped(path: Path) -> np.ndarray:
     """The array of an .npy file; its pages come in when they are touched."""
     try:
         # Private: who writes to it changes a copy.
@@ -268,6 +269,16 @@ def _mapped(path: Path) -> np.ndarray:
             raise
         # A system reserves memory for what may be written, and refuses more than it has.
         return cast(np.ndarray, np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def forget(array: np.ndarray) -> None:
+    """Let go of what was read of a mapped array; it is read again when it is touched.
+
+    Else every page that was looked at once would count as memory of this process.
+    """
+    pages: Any = getattr(array, "_mmap", None)
+    if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def _write_index(folder: Path, index: Index, node: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from genctl.data import cache
 from genctl.reading import read_limited
 
 _LARGEST_INDEX = 2**24
+_ROWS = 1024
 
 
 def store(key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> bool:
@@ -35,7 +36,7 @@ def store(key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) 
         with cache.writing(key) as folder:
             for name, array in arrays.items():
                 with open(folder / f"{name}.npy", "wb") as file:
-                    np.save(file, array, allow_pickle=False)
+                    _write(file, array)
                     file.flush()
                     os.fsync(file.fileno())
             sums = {name: cache.checksums(folder / f"{name}.npy") for name in arrays}
@@ -49,7 +50,7 @@ def store(key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) 
 
 
 def load(key: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
-    """The arrays of an entry; None where there is none, or not of these facts.
+    """The arrays of an entry, memory-mapped; None where there is none, or not of these facts.
 
     A damaged entry is removed.
     """
@@ -65,10 +66,25 @@ def load(key: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
             path = folder / f"{name}.npy"
             if path.parent != folder or not cache.intact(path, sums):
                 raise ValueError("checksums differ")
-            arrays[name] = np.load(path, allow_pickle=False)
+            arrays[name] = cache.mapped(path)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RecursionError):
         cache.remove(key)
         return None
     with contextlib.suppress(OSError):  # a read-only cache is still a cache
         os.utime(folder / "index.json")
     return arrays
+
+
+def _write(file: IO[bytes], array: np.ndarray) -> None:
+    """As ``np.save`` does, but an array that is mapped itself comes in block by block."""
+    np.lib.format.write_array_header_1_0(
+        file,
+        {
+            "descr": np.lib.format.dtype_to_descr(array.dtype),
+            "fortran_order": False,
+            "shape": array.shape,
+        },
+    )
+    for start in range(0, len(array), _ROWS):
+        file.write(np.ascontiguousarray(array[start : start + _ROWS]).data)
+        cache.forget(array)

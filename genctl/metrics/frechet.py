@@ -8,17 +8,14 @@ and a singular covariance is an ordinary case.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError, as_matrix
-
-BLOCK = 4096
-"""Rows handled at a time in float64: a fixed size, so results do not depend on the batch size."""
+from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError
+from genctl.metrics.rows import in_blocks, mean_of
 
 EXACT_BELOW = 512
 """Up to this size singular values are taken directly, which costs milliseconds and loses nothing;
@@ -64,11 +61,15 @@ def fit(features: Array) -> Gaussian:
     n, d = features.shape
     if n < 2:
         raise UndefinedError(f"a covariance needs at least 2 examples, found {n}")
-    mean = sum((block.sum(axis=0) for block in _blocks(features)), np.zeros(d)) / n
+    mean = mean_of(features)
     if n <= d:
-        return Gaussian(mean, n, centred=(as_matrix(features) - mean) / np.sqrt(n - 1))
+        centred = np.empty((n, d))
+        for place, block in zip(in_blocks(centred), in_blocks(features), strict=True):
+            np.subtract(block, mean, out=place)
+        centred /= np.sqrt(n - 1)
+        return Gaussian(mean, n, centred=centred)
     covariance = np.zeros((d, d))
-    for block in _blocks(features):
+    for block in in_blocks(features):
         offset = block - mean
         covariance += offset.T @ offset
     return Gaussian(mean, n, covariance=covariance / (n - 1))
@@ -93,11 +94,6 @@ def trace_of_root(first: Gaussian, second: Gaussian) -> float:
     one, other = (first, second) if first.centred is not None else (second, first)
     factor = one.centred.T if one.centred is not None else _factor(one.full())
     return _sum_of_roots(factor.T @ other.full() @ factor)
-
-
-def _blocks(features: Array) -> Iterable[NDArray[np.float64]]:
-    for start in range(0, len(features), BLOCK):
-        yield as_matrix(features[start : start + BLOCK])
 
 
 def _equal(first: Gaussian, second: Gaussian) -> bool:

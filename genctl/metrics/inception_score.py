@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError
+from genctl.metrics.rows import in_blocks
 
 SHUFFLE_SEED = 2020
 """The order of torch-fidelity, so that equal images give equal numbers."""
@@ -41,20 +42,23 @@ def scores(log_probabilities: Array, splits: int, *, shuffle: bool = True) -> ND
     n = len(log_probabilities)
     if n < splits:
         raise UndefinedError(f"{n} examples cannot be split into {splits}; lower --is-splits")
-    log_p = np.asarray(log_probabilities, dtype=np.float64)
-    if shuffle:
-        log_p = log_p[np.random.RandomState(SHUFFLE_SEED).permutation(n)]
+    order = np.random.RandomState(SHUFFLE_SEED).permutation(n) if shuffle else np.arange(n)
     bounds = [i * n // splits for i in range(splits + 1)]
-    return np.array([_score(log_p[a:b]) for a, b in pairwise(bounds)])
+    return np.array([_score(log_probabilities, np.sort(order[a:b])) for a, b in pairwise(bounds)])
 
 
-def _score(log_p: NDArray[np.float64]) -> float:
-    p = np.exp(log_p)
-    marginal = p.mean(axis=0)
-    # 0 log 0 = 0, and a class that never occurs takes no part.
-    ratio = np.where(p > 0, log_p, 0.0) - np.log(np.where(marginal > 0, marginal, 1.0))
-    divergence = np.where(p > 0, p * ratio, 0.0).sum(axis=1)
-    return float(np.exp(divergence.mean()))
+def _score(log_probabilities: Array, rows: Array) -> float:
+    """``E_x KL(p(y|x) ‖ p(y))`` is the entropy of the mean less the mean entropy: sums alone."""
+    total = np.zeros(log_probabilities.shape[1])
+    sure = 0.0
+    for log_p in in_blocks(log_probabilities, rows):
+        p = np.exp(log_p)
+        total += p.sum(axis=0)
+        sure += float((p * np.where(p > 0, log_p, 0.0)).sum())  # 0 log 0 = 0
+    marginal = total / len(rows)
+    # A class that never occurs takes no part.
+    spread = float(marginal @ np.log(np.where(marginal > 0, marginal, 1.0)))
+    return float(np.exp(max(0.0, sure / len(rows) - spread)))
 
 
 def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:

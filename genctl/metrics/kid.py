@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError, as_matrix
+from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError
+from genctl.metrics.rows import BLOCK, in_blocks
 
 SUBSET_SEED = 2020
 """The subsets of torch-fidelity, so that equal features give equal numbers."""
@@ -25,17 +26,22 @@ def kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64
     return value * value * value
 
 
-def mmd2(x: Array, y: Array) -> float:
-    """Unbiased MMD² of two sets, which may differ in size.
+def mmd2(x: Array, y: Array, chosen: tuple[Array, Array] | None = None) -> float:
+    """Unbiased MMD² of two sets, which may differ in size, or of the chosen rows of each.
+
+    The kernel is never formed as a whole, but in blocks.
 
     Raises:
         UndefinedError: fewer than two rows on one side.
     """
-    n, m = len(x), len(y)
+    rows, others = chosen or (np.arange(len(x)), np.arange(len(y)))
+    n, m = len(rows), len(others)
     if min(n, m) < 2:
         raise UndefinedError(f"KID needs at least 2 examples a side, found {n} and {m}")
-    x, y = as_matrix(x), as_matrix(y)
-    return _within(x) + _within(y) - 2.0 * float(kernel(x, y).mean())
+    between = sum(
+        float(kernel(a, b).sum()) for a in in_blocks(x, rows) for b in in_blocks(y, others)
+    )
+    return _within(x, rows) + _within(y, others) - 2.0 * between / (n * m)
 
 
 def subset_values(x: Array, y: Array, *, subsets: int, size: int) -> NDArray[np.float64]:
@@ -47,14 +53,19 @@ def subset_values(x: Array, y: Array, *, subsets: int, size: int) -> NDArray[np.
     for i in range(subsets):
         rows_x = rng.choice(len(x), size, replace=False)
         rows_y = rng.choice(len(y), size, replace=False)
-        values[i] = mmd2(x[rows_x], y[rows_y])
+        values[i] = mmd2(x, y, (rows_x, rows_y))
     return values
 
 
-def _within(x: NDArray[np.float64]) -> float:
-    """Mean of the kernel over pairs of different rows."""
-    gram = kernel(x, x)
-    return float((gram.sum() - np.trace(gram)) / (len(x) * (len(x) - 1)))
+def _within(x: Array, rows: Array) -> float:
+    """Mean of the kernel over pairs of different ones of the rows."""
+    total = 0.0
+    for i, a in enumerate(in_blocks(x, rows)):
+        gram = kernel(a, a)
+        total += float(gram.sum() - np.trace(gram))
+        for b in in_blocks(x, rows[(i + 1) * BLOCK :]):  # the kernel is symmetric
+            total += 2.0 * float(kernel(a, b).sum())
+    return total / (len(rows) * (len(rows) - 1))
 
 
 def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:

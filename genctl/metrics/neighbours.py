@@ -15,7 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from genctl.data.cache import forget
 from genctl.metrics.measure import Array, as_matrix
+from genctl.metrics.rows import mean_of
 
 BLOCK_BYTES = 2**26
 """Of one block of distances, and of the differences that are measured at a time."""
@@ -98,7 +100,7 @@ def blocks(x: Array, y: Array) -> Iterator[Block]:
 
     For a part of x all parts of y follow, before the next part of x comes.
     """
-    centre = np.asarray(y[: 2**16], dtype=np.float64).mean(axis=0)
+    centre = mean_of(y)
     width = x.shape[1]
     # Higham, Accuracy and Stability, (3.5): a sum of D products is off by D·u of their magnitude.
     unit = (4 * width + 16) * np.finfo(np.float64).eps / 2
@@ -119,6 +121,8 @@ def blocks(x: Array, y: Array) -> Iterator[Block]:
             np.maximum(values, 0.0, out=values)
             size *= unit
             yield Block(rows, columns, values, size, x[rows], y[columns])
+            forget(y)
+        forget(x)
 
 
 def nearest(

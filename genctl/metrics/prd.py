@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError, as_matrix
+from genctl.data.cache import forget
+from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError
 from genctl.metrics.neighbours import Floats
+from genctl.metrics.rows import Rows, in_blocks, mean_of
 
 CLUSTERS = 20
 CLUSTERINGS = 10
@@ -38,36 +40,42 @@ def f_score(precision: Floats, recall: Floats, beta: float) -> float:
     return float(scores.max())
 
 
-def histograms(generated: Array, real: Array, clusters: int, seed: int) -> tuple[Floats, Floats]:
-    """Share of each cluster in two sets that are clustered together."""
+def histograms(union: Array, generated: int, clusters: int, seed: int) -> tuple[Floats, Floats]:
+    """Share of each cluster in two sets that are clustered together, one after the other."""
     from sklearn.cluster import MiniBatchKMeans  # a second to import
 
-    union = np.concatenate([generated, real])
     machine = MiniBatchKMeans(n_clusters=clusters, n_init=10, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct rows than clusters: some stay empty
         labels = machine.fit(union).labels_
-    parts = labels[: len(generated)], labels[len(generated) :]
+    forget(union)
+    parts = labels[:generated], labels[generated:]
     first, second = (np.bincount(part, minlength=clusters) / len(part) for part in parts)
     return first, second
 
 
-def of_features(generated: Array, real: Array, seed: int = 0) -> tuple[Floats, Floats]:
-    """The curve of two sets of equal size, averaged over the clusterings.
+def of_features(
+    generated: Array, real: Array, seed: int = 0, chosen: tuple[Array, Array] | None = None
+) -> tuple[Floats, Floats]:
+    """The curve of two sets of equal size, or of chosen rows, averaged over the clusterings.
 
     Raises:
         UndefinedError: sets of different sizes, or fewer rows than clusters.
     """
-    if len(generated) != len(real):
-        raise UndefinedError(f"sets of equal size are needed, not {len(generated)} and {len(real)}")
-    if 2 * len(real) < CLUSTERS:
+    rows = chosen or (np.arange(len(generated)), np.arange(len(real)))
+    size = len(rows[1])
+    if len(rows[0]) != size:
+        raise UndefinedError(f"sets of equal size are needed, not {len(rows[0])} and {size}")
+    if 2 * size < CLUSTERS:
         raise UndefinedError(f"{CLUSTERS} clusters need {CLUSTERS // 2} examples a side")
     # Distances far from the origin would drown in the rounding of float32.
-    centre = as_matrix(real).mean(axis=0)
-    sides = [(as_matrix(side) - centre).astype(np.float32) for side in (generated, real)]
-    curves = [
-        curve(*histograms(sides[0], sides[1], CLUSTERS, seed + i)) for i in range(CLUSTERINGS)
-    ]
+    centre = mean_of(real, rows[1])
+    both = Rows()
+    for side, which in zip((generated, real), rows, strict=True):
+        for block in in_blocks(side, which):
+            both.append((block - centre).astype(np.float32))
+    union = both.whole()
+    curves = [curve(*histograms(union, size, CLUSTERS, seed + i)) for i in range(CLUSTERINGS)]
     precision, recall = np.mean(curves, axis=0)
     return precision, recall
 
@@ -75,16 +83,18 @@ def of_features(generated: Array, real: Array, seed: int = 0) -> tuple[Floats, F
 def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
     generated, real = evidence.pair()
     size = min(len(generated), len(real))
-    rng = np.random.RandomState(settings.seed)
+    chosen = None
     if len(generated) != len(real):
+        rng = np.random.RandomState(settings.seed)
         evidence.warn(
             f"prd: unequal sets would bias the clusters, so {size} examples a side are used"
         )
-        generated, real = (
-            side if len(side) == size else side[np.sort(rng.permutation(len(side))[:size])]
+        first, second = (
+            np.arange(size) if len(side) == size else np.sort(rng.permutation(len(side))[:size])
             for side in (generated, real)
         )
-    precision, recall = of_features(generated, real, settings.seed)
+        chosen = first, second
+    precision, recall = of_features(generated, real, settings.seed, chosen)
     evidence.facts["prd"] = {"n": size, "clusters": CLUSTERS, "clusterings": CLUSTERINGS}
     return {
         "f8": f_score(precision, recall, BETA),

@@ -23,6 +23,7 @@ from genctl.metrics.measure import (
     Evidence,
     Features,
     Measure,
+    Need,
     Settings,
     UndefinedError,
     table,
@@ -251,7 +252,9 @@ def _collect(
                 )
             else:
                 say(what)
-                seen = kept.features_of(found.extractor, side, request.batch_size)
+                seen = kept.features_of(
+                    found.extractor, side, request.batch_size, classes=_counts_classes(needs, found)
+                )
             setattr(evidence, key, seen)
     if "training" in needs and found.parts is not None:
         found.parts.see(evidence, lambda side: _through(found, side, request.batch_size), say)
@@ -286,6 +289,11 @@ def _collect(
         evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
     asked_of_model.collect(evidence, request, found, needs, say)
     return evidence
+
+
+def _counts_classes(needs: set[Need], found: Gathered) -> bool:
+    """Whether a measure reads the class probabilities of generated examples."""
+    return "classes" in needs or ("mixture" in needs and stacked_in(found) is not None)
 
 
 def _through(found: Gathered, side: Examples, batch_size: int) -> Features:

@@ -1,6 +1,6 @@
 """Features of a side, by all processes together; those of real examples are computed once and kept.
 
-Mean, covariance, kernels and classes are all taken of the features themselves, so they are what is
+Mean, covariance and kernels are all taken of the features themselves, so they are what is
 kept: in the process, and in the data cache, where the next ``evaluate`` finds them, and the scores
 while training do. They are found only under the same identity: the bytes of the examples in their
 order, the whole protocol of the extractor, and what decides how sums are rounded (batch size,
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 
 from genctl import __version__
@@ -23,14 +24,26 @@ from genctl.engine import distributed
 from genctl.metrics.features.extractor import Extractor, collect
 from genctl.metrics.features.prefetch import one_ahead
 from genctl.metrics.measure import Array, Features
+from genctl.metrics.rows import Rows
 from genctl.report.sides import ALL, Examples, Sampled
 
-LAYOUT = 1
+LAYOUT = 2
 """Part of every identity: raise it when what is kept, or how it is computed, changes."""
+TURNS = 8
+"""Batches of each process that are exchanged at a time."""
 
 
-def features_of(extractor: Extractor, side: Sampled | Examples, batch_size: int) -> Features:
-    """Features of one side; several processes take its batches by turns and all get the whole."""
+def features_of(
+    extractor: Extractor, side: Sampled | Examples, batch_size: int, *, classes: bool = True
+) -> Features:
+    """Features of one side; several processes take its batches by turns and all get the whole.
+
+    Args:
+        extractor: whose features.
+        side: the examples.
+        batch_size: at a time.
+        classes: with the class probabilities, where there are any.
+    """
     sizes = [len(range(len(side))[i : i + batch_size]) for i in range(0, len(side), batch_size)]
     shared = len(sizes) >= distributed.world_size()  # else some would have nothing to do
     mine = slice(distributed.rank(), None, distributed.world_size()) if shared else ALL
@@ -39,9 +52,9 @@ def features_of(extractor: Extractor, side: Sampled | Examples, batch_size: int)
     def seen() -> Features:
         # A run's network and the extractor would fight for the device.
         if isinstance(side, Sampled):
-            return collect(extractor, batches, side.name)
+            return collect(extractor, batches, side.name, classes=classes)
         with one_ahead(batches) as fetched:
-            return collect(extractor, fetched, side.name)
+            return collect(extractor, fetched, side.name, classes=classes)
 
     found = distributed.together(seen)  # what one process cannot see, none waits for
     if not shared:
@@ -50,12 +63,18 @@ def features_of(extractor: Extractor, side: Sampled | Examples, batch_size: int)
 
 
 def _whole(mine: Array | None, sizes: Sequence[int]) -> Array | None:
-    """The rows of all processes in the order of the batches."""
-    if mine is None:
-        return None
-    rows = torch.from_numpy(mine)
-    whole: Array = distributed.in_turns([rows], sizes, rows[:0]).numpy()
-    return whole
+    """The rows of all processes in the order of the batches; some turns are exchanged at a time."""
+    ranks = distributed.world_size()
+    if mine is None or ranks == 1:
+        return mine
+    rows, start = Rows(), 0
+    for first in range(0, len(sizes), TURNS * ranks):
+        group = sizes[first : first + TURNS * ranks]
+        stop = start + sum(group[distributed.rank() :: ranks])
+        part = torch.from_numpy(np.array(mine[start:stop]))
+        rows.append(distributed.in_turns([part], group, part[:0]).numpy())
+        start = stop
+    return rows.whole()
 
 
 def real_features(
@@ -69,6 +88,8 @@ def real_features(
     keep: bool | None = None,
 ) -> Features:
     """Features of real examples: known to this process, found in the data cache, or computed.
+
+    Their class probabilities are not among them: no measure asks for those of real examples.
 
     Args:
         extractor: whose features.
@@ -84,12 +105,12 @@ def real_features(
     found = known.get(key) or _load(key, facts)
     if distributed.any_of(found is None)[0]:  # another machine may have another cache
         say(what)
-        found = features_of(extractor, side, batch_size)
+        found = features_of(extractor, side, batch_size, classes=False)
         network = extractor.protocol.get("extractor_hash") is not None
         if network if keep is None else keep:
-            arrays = {"features": found.values, "log_probabilities": found.log_probabilities}
-            present = {name: array for name, array in arrays.items() if array is not None}
-            distributed.on_main(lambda: cached_arrays.store(key, present, facts))
+            assert found.values is not None
+            arrays = {"features": found.values}
+            distributed.on_main(lambda: cached_arrays.store(key, arrays, facts))
     elif key not in known:
         say(f"{what}, from the cache")
     assert found is not None
@@ -126,6 +147,4 @@ def key_of(facts: dict[str, Any]) -> str:
 
 def _load(key: str, facts: dict[str, Any]) -> Features | None:
     arrays = cached_arrays.load(key, facts)
-    if arrays is None:
-        return None
-    return Features(arrays.get("features"), arrays.get("log_probabilities"))
+    return None if arrays is None else Features(arrays["features"])

@@ -14,6 +14,7 @@ from genctl.data.spec import Split, parse_spec
 from genctl.engine.run import Run
 from genctl.errors import DataError, UsageError
 from genctl.metrics.measure import Evidence, Features
+from genctl.metrics.rows import Rows
 from genctl.report import sides
 from genctl.report.sides import ALL, Examples, Stored
 
@@ -84,7 +85,10 @@ class Parts:
         more = features(Mirrored(side))
         assert found.values is not None
         assert more.values is not None
-        return Features(np.concatenate([found.values, more.values]))
+        both = Rows()
+        for part in (found.values, more.values):
+            both.extend(part)
+        return Features(both.whole())
 
 
 def parts_of(

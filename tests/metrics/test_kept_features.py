@@ -67,10 +67,10 @@ def computed(monkeypatch):
     seen = []
     compute = kept.features_of
 
-    def counted(extractor, side, batch_size):
+    def counted(extractor, side, batch_size, **more):
         if isinstance(side, Examples):
             seen.append(side.name)
-        return compute(extractor, side, batch_size)
+        return compute(extractor, side, batch_size, **more)
 
     monkeypatch.setattr(kept, "features_of", counted)
     return seen

@@ -68,7 +68,7 @@ def test_clusters_of_features():
         assert recall.max() == pytest.approx(0.5, abs=0.02)
         assert precision.max() > 0.8
         assert f_score(precision, recall, 1 / 8) > f_score(precision, recall, 8.0) + 0.2
-    first, second = histograms(half.astype(np.float32), real.astype(np.float32), 20, 0)
+    first, second = histograms(np.concatenate([half, real]).astype(np.float32), 400, 20, 0)
     assert first.sum() == pytest.approx(1)
     assert second.sum() == pytest.approx(1)
 

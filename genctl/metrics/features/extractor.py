@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from genctl.errors import DataError
 from genctl.metrics.inception_score import log_softmax
 from genctl.metrics.measure import Array, Features
+from genctl.metrics.rows import Rows, in_blocks
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Number formats of a feature network. Features of different formats are never compared."""
@@ -46,29 +47,36 @@ class Extractor(Protocol):
         """Uint8 ``(N, C, H, W)`` → features ``(N, D)``, logits ``(N, K)`` if it has classes."""
 
 
-def collect(extractor: Extractor, batches: Iterable[Tensor], side: str) -> Features:
-    """Stream uint8 batches through an extractor; only the features are kept.
+def collect(
+    extractor: Extractor, batches: Iterable[Tensor], side: str, *, classes: bool = True
+) -> Features:
+    """Stream uint8 batches through an extractor; only the features are kept, not in memory.
+
+    Args:
+        extractor: whose features.
+        batches: the examples.
+        side: their name.
+        classes: keep the class probabilities, too, where there are any.
 
     Raises:
         DataError: no picture at all, or features that are not finite.
     """
-    values: list[Array] = []
-    logits: list[Array] = []
+    values, log_probabilities = Rows(), Rows()
     with torch.inference_mode():
         for images in batches:
             found, scores = extractor(images)
             values.append(found.float().cpu().numpy())
-            if scores is not None:
-                logits.append(scores.float().cpu().numpy())
+            if scores is not None and classes:
+                log_probabilities.append(log_softmax(scores.float().cpu().numpy()))
     if not values:
         raise DataError(side, "holds no example to take features of", "check the path and -n")
-    features = np.concatenate(values)
+    features = values.whole()
     require_finite(features, f"{side}: {extractor.name} features")
-    if not logits:
+    if not log_probabilities:
         return Features(features)
-    joined = np.concatenate(logits)
+    joined = log_probabilities.whole()
     require_finite(joined, f"{side}: {extractor.name} logits")
-    return Features(features, log_softmax(joined))
+    return Features(features, joined)
 
 
 def require_finite(values: Array, thing: str) -> None:
@@ -77,7 +85,8 @@ def require_finite(values: Array, thing: str) -> None:
     Raises:
         DataError: with the number and the first of the bad rows.
     """
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    good = [np.isfinite(block).all(axis=1) for block in in_blocks(values)]
+    bad = np.flatnonzero(~np.concatenate(good))
     if bad.size:
         raise DataError(
             thing,
