@@ -4,12 +4,13 @@ Run by hand, with nothing else running::
 
     python tests/benchmarks/evaluation.py [--images 1000] [--rounds 3] [--json FILE.json]
 
-Four tables. ``pipeline``: from two folders of 64×64 PNGs to the numbers, everything included;
+Five tables. ``pipeline``: from two folders of 64×64 PNGs to the numbers, everything included;
 torch-fidelity with its defaults (batch 64, worker processes) and without its cache of results, the
 flow of pytorch-fid (batch 50, worker processes, scipy's matrix root) around the same network, and
 ``genctl evaluate`` with an empty data cache. ``network``: uint8 batches in memory to features.
 ``trace``: Tr (Σ₁Σ₂)^½ alone, from fitted statistics. ``rest``: what comes after the features, once,
-of 10,000 a side, and its share of an evaluation at the network's own speed. Rounds are interleaved in one process, and
+of 10,000 a side, and its share of an evaluation at the network's own speed. ``memory``: the most that precision, recall,
+density, coverage and the clusters of prd take, of 10,000 a side, in a process of their own. Rounds are interleaved in one process, and
 medians are compared. The weights are random but the same for all, so the values must agree too.
 """
 
@@ -17,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,14 @@ import torch_fidelity
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from genctl.metrics import density_coverage, frechet, inception_score, kid, precision_recall
+from genctl.metrics import (
+    density_coverage,
+    frechet,
+    inception_score,
+    kid,
+    prd,
+    precision_recall,
+)
 from genctl.metrics.features.inception import Inception
 from genctl.metrics.frechet import fit, trace_of_root
 from genctl.metrics.measure import Evidence, Features, Settings
@@ -45,6 +55,7 @@ TRACE_ROWS = (1000, 5000)
 DIMENSIONS = 2048
 REST_ROWS = 10_000
 REST_GOAL = 0.05
+MEMORY_GOAL = 2048
 GOALS = {"genctl fp32": 2.0, "genctl bf16": 6.0}
 TRACE_GOALS = {"N < D": 80.0, "N >= D": 15.0}
 
@@ -280,6 +291,40 @@ def rest(n: int, dimensions: int, images_per_second: float) -> dict[str, Any]:
     }
 
 
+# --- the memory ----------------------------------------------------------------------------------
+def memory(n: int, dimensions: int) -> dict[str, Any]:
+    """Peak memory of the measures that compare every row with every other, in MiB."""
+    fresh = multiprocessing.get_context("spawn")  # a fork would begin with this process's pages
+    with ProcessPoolExecutor(1, mp_context=fresh) as process:
+        return process.submit(peak, n, dimensions).result()
+
+
+def peak(n: int, dimensions: int) -> dict[str, Any]:
+    """The same of this process: before anything is there, with the features, and at the most."""
+    before = _peak_mib()
+    rng = np.random.default_rng(0)
+    sides = [rng.standard_normal((n, dimensions), dtype=np.float32) for _ in range(2)]
+    loaded = _peak_mib()
+    evidence = Evidence(*(Features(side) for side in sides))
+    for module in (precision_recall, density_coverage, prd):
+        module.MEASURE.take(evidence, Settings())
+    return {
+        "rows": n,
+        "dimensions": dimensions,
+        "measures": ["pr", "dc", "prd"],
+        "imported_mib": before,
+        "with_features_mib": loaded,
+        "peak_mib": _peak_mib(),
+        "goal_mib": MEMORY_GOAL,
+    }
+
+
+def _peak_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = next(line for line in lines if line.startswith("VmHWM"))
+    return round(int(found.split()[1]) / 2**10, 1)
+
+
 # --- the command ---------------------------------------------------------------------------------
 def run(
     weights: Path,
@@ -330,6 +375,13 @@ def run(
             + f"; network {row['network_seconds']:.0f} s, so {row['share_of_all']:.1%} of the whole",
             flush=True,
         )
+    if "memory" in only:
+        row = record["memory"] = memory(max(20, REST_ROWS * dimensions // DIMENSIONS), dimensions)
+        print(
+            f"memory    N = {row['rows']} a side: {row['peak_mib']:.0f} MiB at the most, "
+            f"{row['with_features_mib']:.0f} MiB before the measures",
+            flush=True,
+        )
     if "pipeline" in only:
         record["pipeline"] = pipelines(weights, images, rounds, device)
         for row in record["pipeline"]:
@@ -343,14 +395,16 @@ def run(
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    tables = ["network", "trace", "rest", "pipeline"]
+    tables = ["network", "trace", "rest", "memory", "pipeline"]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(tables), help="comma-separated tables")
     parser.add_argument("--images", type=int, default=1000, help="in each of the two folders")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--batch", type=int, default=NETWORK_BATCH, help="of the network alone")
-    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="of trace and rest")
+    parser.add_argument(
+        "--dimensions", type=int, default=DIMENSIONS, help="of trace, rest and memory"
+    )
     parser.add_argument("--json", type=Path, help="write the record here")
     given = parser.parse_args(arguments)
     only = given.only.split(",")

@@ -18,6 +18,7 @@ def test_the_command_runs_and_writes_its_record(inception_weights, tmp_path, cap
     monkeypatch.setattr(evaluation, "by_torch_fidelity", peer)
     monkeypatch.setattr(evaluation, "by_pytorch_fid", peer)
     monkeypatch.setattr(evaluation.random_inception, "save", lambda path: inception_weights)
+    monkeypatch.setattr(evaluation, "memory", evaluation.peak)  # a fresh process takes seconds
     path = tmp_path / "record.json"
     words = ["--images", "3", "--rounds", "1", "--batch", "1", "--dimensions", "64"]
     evaluation.main([*words, "--json", str(path)])
@@ -41,4 +42,7 @@ def test_the_command_runs_and_writes_its_record(inception_weights, tmp_path, cap
     rest = record["rest"]
     assert set(rest["seconds"]) == {"fid", "is", "kid", "pr", "dc"}
     assert 0 < rest["share_of_fid_is_kid"] < rest["share_of_all"] < 1
+    memory = record["memory"]
+    assert memory["imported_mib"] <= memory["with_features_mib"] <= memory["peak_mib"]
+    assert memory["goal_mib"] == 2048
     assert "genctl bf16" in capsys.readouterr().out
