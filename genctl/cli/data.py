@@ -56,7 +56,7 @@ def cache(
     batch_size: options.BatchSize = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="With --statistics: also a file for evaluate."),
+        typer.Option(metavar="FILE.npz", help="With --statistics: into a file for evaluate."),
     ] = None,
     size: options.Size = "native",
     download: options.Download = False,

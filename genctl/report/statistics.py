@@ -50,7 +50,7 @@ def keep_statistics(
         precision: number format of the feature network, ``fp32`` or ``bf16``.
         download: let torchvision download a named data set.
         strict: refuse data with any broken file.
-        out: also write them here, as an npz that ``evaluate`` takes for either side.
+        out: write them here instead, as an npz that ``evaluate`` takes for either side.
         report: told what is being done.
 
     Returns:
@@ -78,15 +78,20 @@ def keep_statistics(
         rows = batch_size or BATCH_SIZE
         facts = distributed.from_main(lambda: kept.identity(extractor, side, rows))
         key = kept.key_of(facts)
-        there = distributed.from_main(lambda: cached_arrays.load(key, facts) is not None)
+        there = out is None and distributed.from_main(
+            lambda: cached_arrays.load(key, facts) is not None
+        )
         what = f"{extractor.name} features of {len(side)} examples"
         say = report or (lambda text: None)
-        found = kept.real_features(extractor, side, rows, {}, what, say, keep=True)
+        if out is not None:  # either side may need class probabilities, which the cache has not
+            say(what)
+            found = kept.features_of(extractor, side, rows)
+            distributed.on_main(lambda: _write(out, extractor, side, found))
+        else:
+            found = kept.real_features(extractor, side, rows, {}, what, say, keep=True)
         written = distributed.from_main(lambda: cached_arrays.load(key, facts) is not None)
     assert found.values is not None
-    if out is not None:
-        distributed.on_main(lambda: _write(out, extractor, side, found))
-    elif not written:
+    if out is None and not written:
         raise GenctlError(
             f"the data cache {cache_folder()}",
             f"has no room within its {limit_bytes() / 2**30:g} GiB, or cannot be written",
