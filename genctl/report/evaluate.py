@@ -6,18 +6,13 @@ protocol travels with every number, because two numbers of different protocol ar
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from genctl import __version__
 from genctl.engine import distributed
-from genctl.engine.run import Run
-from genctl.engine.run_directory import RunDirectory, write_atomically
-from genctl.errors import DataError, GateError, GenctlError, UsageError
+from genctl.errors import UsageError
 from genctl.metrics.features.extractor import DTYPES
 from genctl.metrics.measure import (
     Evidence,
@@ -42,6 +37,7 @@ from genctl.report.gather import (
     stacked_in,
 )
 from genctl.report.heldout import HeldOut
+from genctl.report.result import failure_in, result_of, save
 from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
 
 BATCH_SIZE = 64
@@ -177,7 +173,7 @@ def answer(
     evidence = _collect(request, gathered, plan, say)
     entries = {m.key(standard): _take(m, evidence, request, gathered) for m in plan}
     drawn = pictures.plan(entries, gathered, request.plot, evidence)
-    result = _result(request, gathered, evidence, entries)
+    result = result_of(request, gathered, evidence, entries)
     result["gates"] = gates.judge(request.gates, entries, earlier)
     if earlier is not None:
         differences = gates.protocol_differences(result, earlier)
@@ -185,11 +181,11 @@ def answer(
             result["warnings"].append(
                 f"the baseline has another protocol: {'; '.join(differences)}"
             )
-    error = _failure(result)
+    error = failure_in(result)
     if error is not None:
         result["error"] = error.as_dict()
     distributed.on_main(lambda: pictures.draw(drawn, gathered, request.batch_size))
-    distributed.on_main(lambda: _save(result, gathered, out))
+    distributed.on_main(lambda: save(result, gathered, out))
     return result
 
 
@@ -314,92 +310,3 @@ def _take(
     if any(isinstance(value, float) and not math.isfinite(value) for value in entry.values()):
         return measure.undefined("the numbers overflow: the features are too large")
     return entry
-
-
-# --- the report ----------------------------------------------------------------------------------
-def _result(
-    request: Request, found: Gathered, evidence: Evidence, entries: dict[str, Any]
-) -> dict[str, Any]:
-    extractor = found.extractor
-    used = evidence.generated is not None or evidence.real is not None
-    name = None if not used else "stored" if extractor is None else extractor.name
-    stored = _stored_protocol(name, found)
-    return {
-        "generated": request.generated,
-        "real": request.real,
-        "n_generated": None if evidence.generated is None else len(evidence.generated),
-        "n_real": None if evidence.real is None else len(evidence.real),
-        "features": name,
-        "protocol": {
-            **(extractor.protocol if used and extractor is not None else stored),
-            "n": request.n,
-            "seed": request.seed,
-            "size": None if request.size == "native" else request.size,
-            "split": _split(found, evidence),
-            "statistics": "float64, covariance with N - 1",
-            "settings": evidence.facts,
-            "generated": _facts(found.generated, found.run),
-            "real": None if found.real is None else found.real.facts,
-            "versions": _versions(),
-        },
-        "metrics": entries,
-        "warnings": evidence.warnings,
-    }
-
-
-def _stored_protocol(name: str | None, found: Gathered) -> dict[str, Any]:
-    """What the files say of their features, which is alike."""
-    sides = [side for side in (found.generated, found.real) if isinstance(side, Stored)]
-    precision = next((side.facts["precision"] for side in sides if side.facts["precision"]), None)
-    told: dict[str, Any] = next((dict(side.told) for side in sides if side.told), {})
-    told.pop("data", None)
-    return {"extractor": name, **told, "precision": precision}
-
-
-def _split(found: Gathered, evidence: Evidence) -> str | None:
-    """The part of the real data that was used; the held-out part where only that was."""
-    if evidence.real is not None and found.real is not None:
-        return str(found.real.facts.get("split", "stored"))
-    held = evidence.likelihood or evidence.predictions or evidence.clusters
-    return None if held is None else held.split
-
-
-def _facts(side: Any, run: Run | None) -> dict[str, Any]:
-    if side is not None:
-        return dict(side.facts)
-    assert run is not None
-    return {"kind": "run", "step": run.step, "weights": run.weights, "precision": run.precision}
-
-
-def _versions() -> dict[str, str]:
-    packages = ("torch", "numpy", "scipy", "torch-fidelity")
-    return {"genctl": __version__, **{name: metadata.version(name) for name in packages}}
-
-
-def _failure(result: dict[str, Any]) -> GenctlError | None:
-    """Exit 4 when nothing could be taken, 3 when a gate is not met."""
-    entries = result["metrics"]
-    if entries and all("reason" in entry for entry in entries.values()):
-        reasons = "; ".join(f"{key}: {entry['reason']}" for key, entry in entries.items())
-        return DataError(result["generated"], f"no measure could be taken ({reasons})", "")
-    unmet = [gate for gate in result["gates"] if not gate["met"]]
-    if unmet:
-        found = ", ".join(f"{gate['require']} (found {gate['value']})" for gate in unmet)
-        return GateError("--require", f"not met: {found}", "")
-    return None
-
-
-def _save(result: dict[str, Any], found: Gathered, out: str | Path | None) -> None:
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    if found.run is not None:
-        name = result["features"] or asked_of_model.report_name(result["metrics"])
-        stem = pictures.report_stem(
-            found.run, name, found.extractor if result["features"] else None
-        )
-        reports = RunDirectory(found.run.path).reports
-        reports.mkdir(parents=True, exist_ok=True)
-        write_atomically(reports / f"{stem}.json", text)
-    if out is not None:
-        path = Path(out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)

@@ -174,7 +174,7 @@ def test_optimisers_are_of_the_same_kind_and_left_to_torch():
     ("name", "spied"),
     [
         ("dcgan", "genctl.networks.layers.gemm_convolution._apply"),
-        ("wgan-gp", "genctl.models.adversarial.transposed_chain"),
+        ("wgan-gp", "genctl.models.restraints.transposed_chain"),
     ],
 )
 def test_the_plain_loop_has_none_of_our_shortcuts(name, spied, monkeypatch):
