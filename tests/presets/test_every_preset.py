@@ -21,7 +21,7 @@ NAMES = list(presets.paths())
 
 
 def test_presets_were_found():
-    assert len(NAMES) >= 20
+    assert len(NAMES) >= 80
 
 
 @pytest.mark.parametrize("name", NAMES)

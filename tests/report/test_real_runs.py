@@ -35,6 +35,16 @@ def test_nine_of_ten_are_named_rightly_where_the_thresholds_were_chosen(judged):
     assert judged["chosen"]["named rightly"] >= 0.9
 
 
+def test_the_readme_quotes_the_record():
+    readme = " ".join((diagnosis.HERE.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    chosen, held_out = (RECORD[part] for part in diagnosis.PARTS)
+    assert (
+        f"Of {chosen['runs']} real runs, half made to fail on purpose, it names "
+        f"{chosen['named rightly']:.0%} rightly, and {held_out['named rightly']:.0%} of "
+        f"{held_out['runs']} others".replace("%", " %")
+    ) in readme
+
+
 @pytest.mark.parametrize("part", diagnosis.PARTS)
 def test_healthy_runs_are_left_alone(judged, part):
     assert judged[part]["false alarms among healthy"] <= 0.1
