@@ -93,7 +93,7 @@ def test_the_slider_shows_one_step_at_a_time(browser, report) -> None:
 def test_nothing_a_stranger_wrote_acts(browser, report) -> None:
     browser.open(report)
     assert browser.run("window.pwned") is None
-    assert browser.run("document.images.length") == 4
+    assert browser.run("document.images.length") == 5
     assert "window.pwned=2" in browser.driver.find_element("tag name", "body").text
 
 
