@@ -23,6 +23,7 @@ from genctl.contracts import (
 )
 from genctl.distributions.codes import Codes
 from genctl.errors import CapabilityError, ConfigError
+from genctl.models import cautions
 from genctl.models.augmentation import Kind, augment
 from genctl.models.combinations import refuse_augmented_points
 from genctl.models.play import PlayPart
@@ -198,6 +199,11 @@ class InfoGANModel(GenerativeModel):
         n, both = len(real), self.discriminator(torch.cat([real, fake.to(real.dtype)]))
         first = Discrimination(both.score[:n], both.features[:n])
         return first, Discrimination(both.score[n:], both.features[n:])
+
+    def warnings(self, examples: int) -> Sequence[str]:
+        """Few images for the discriminator."""
+        few = self.spec.kind == "image" and not self.augment
+        return [*cautions.few_images(examples, self.discriminator)] if few else []
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from genctl.contracts import Update
+from genctl.errors import ConfigError
 from genctl.registry import Part, register
 
 Move = Callable[[], Tensor]
@@ -62,7 +63,8 @@ class Simultaneous(nn.Module):
 class Adaptive(nn.Module):
     """While loss_D > t_D train D, then while loss_G > t_G train G, each within bounds.
 
-    A threshold is absolute, or a multiple of the moving average of that player's own loss. The
+    A threshold is absolute, or a multiple of the moving average of that player's own loss; where
+    losses fall below zero, as a critic's do, only a multiple of 1 means the same on both sides. The
     loop reads losses by value, so each move synchronises with the device.
 
     Args:
@@ -73,6 +75,9 @@ class Adaptive(nn.Module):
         decay: of the moving averages.
         least: moves each player makes in every step.
         most: moves a player makes at most in a step.
+
+    Raises:
+        ConfigError: ``least`` is more than ``most``.
     """
 
     average: Tensor
@@ -88,6 +93,12 @@ class Adaptive(nn.Module):
         most: AtLeastOne = 5,
     ) -> None:
         super().__init__()
+        if least > most:
+            raise ConfigError(
+                "model.play.least",
+                [f"{least} moves at least, and {most} at most"],
+                f"--set model.play.most={least}",
+            )
         self.thresholds = (discriminator, generator)
         self.relative, self.decay, self.least, self.most = relative, decay, least, most
         # For each player: its last loss, the moving average, and whether it has moved at all.

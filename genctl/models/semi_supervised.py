@@ -21,6 +21,7 @@ from genctl.contracts import (
     Update,
 )
 from genctl.errors import ConfigError
+from genctl.models import cautions
 from genctl.models.augmentation import Kind, augment
 from genctl.models.combinations import refuse_augmented_points
 from genctl.models.labelled_examples import LabelledExamples
@@ -176,6 +177,11 @@ class SemiSupervisedModel(GenerativeModel):
     def _seen(self, x: Tensor, update: Update) -> Discrimination:
         features, logits = self.classifier(augment(x, self.augment, update.rng))
         return Discrimination(real_logit(logits.float()), features.float())
+
+    def warnings(self, examples: int) -> Sequence[str]:
+        """Few images for the discriminator."""
+        few = self.spec.kind == "image" and not self.augment
+        return [*cautions.few_images(examples, self.classifier)] if few else []
 
     # --- capabilities ---------------------------------------------------------------------------
     def sample(self, n: int, rng: RandomStream, condition: Tensor | None = None) -> Tensor:

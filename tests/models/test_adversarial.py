@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from genctl import registry
+from genctl.errors import ConfigError
 from genctl.models.history import HistoryPool
 from genctl.models.play import Adaptive, Fixed
 from genctl.models.watching import diversity
@@ -136,6 +137,11 @@ def test_adaptive_gives_the_player_who_is_behind_its_steps():
     assert play(schedule, script) == "DDDG"
     assert play(schedule, script) == "DG"
     assert play(schedule, script) == "DDDDGG"
+
+
+def test_adaptive_refuses_more_moves_at_least_than_at_most():
+    with pytest.raises(ConfigError, match="8 moves at least, and 5 at most"):
+        Adaptive(least=8)
 
 
 def test_adaptive_relative_to_the_moving_average():

@@ -261,3 +261,8 @@ def test_few_images_are_warned_of(tmp_path):
     found = [text for text in notes if "by heart" in text]
     assert len(found) == 1
     assert "model.augment" in found[0]
+    dataset = open_dataset("digits")
+    for name in ("infogan", "semi-supervised-gan"):
+        built = build(complete(small(name), dataset, None, CPU), dataset, CPU).model
+        assert len(list(built.warnings(0))) == 1
+        assert not list(built.warnings(10**9))
