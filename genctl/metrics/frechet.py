@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from genctl.metrics.measure import Array, Evidence, Measure, Settings, UndefinedError
 from genctl.metrics.rows import in_blocks, mean_of
@@ -94,7 +95,8 @@ def trace_of_root(first: Gaussian, second: Gaussian) -> float:
     # One factor is enough: the eigenvalues of Σ₁Σ₂ are those of the symmetric F₁ᵀ Σ₂ F₁.
     one, other = (first, second) if first.centred is not None else (second, first)
     factor = one.centred.T if one.centred is not None else _factor(one.full())
-    return _sum_of_roots(factor.T @ other.full() @ factor)
+    outer = torch.from_numpy(factor)
+    return _sum_of_roots(outer.T @ torch.from_numpy(other.full()) @ outer)
 
 
 def _equal(first: Gaussian, second: Gaussian) -> bool:
@@ -107,7 +109,6 @@ def _equal(first: Gaussian, second: Gaussian) -> bool:
 
 def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Any F with F Fᵀ = Σ: Cholesky's where Σ is positive definite, else from eigenvectors."""
-    # torch's routines take two thirds of the time of numpy's, with the same numbers.
     lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(covariance))
     if not failed:
         return np.asarray(lower)
@@ -122,12 +123,14 @@ def _nuclear_norm(matrix: NDArray[np.float64]) -> float:
         return float(np.linalg.svd(matrix, compute_uv=False).sum())
     if matrix.shape[0] > matrix.shape[1]:
         matrix = matrix.T
-    return _sum_of_roots(matrix @ matrix.T)
+    rows = torch.from_numpy(matrix)
+    return _sum_of_roots(rows @ rows.T)
 
 
-def _sum_of_roots(symmetric: NDArray[np.float64]) -> float:
-    values = torch.linalg.eigvalsh(torch.from_numpy(symmetric))
-    return float(values.clamp(min=0.0).sqrt().sum())
+def _sum_of_roots(symmetric: Tensor) -> float:
+    # In torch throughout: its eigenvalues take three quarters of the time of numpy's, unless the
+    # threads of both libraries wait for each other.
+    return float(torch.linalg.eigvalsh(symmetric).clamp(min=0.0).sqrt().sum())
 
 
 def _take(evidence: Evidence, settings: Settings) -> dict[str, Any]:
