@@ -8,6 +8,7 @@ and a singular covariance is an ordinary case.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from genctl.metrics.rows import in_blocks, mean_of
 EXACT_BELOW = 512
 """Up to this size singular values are taken directly, which costs milliseconds and loses nothing;
 above, by the eigenvalues of a symmetric product: much faster, and good to 1e-7 of the traces."""
+TRIANGLE_BLOCKS = 8
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,15 @@ def trace_of_root(first: Gaussian, second: Gaussian) -> float:
         return _nuclear_norm(_factor(first.full()).T @ _factor(second.full()))
     # One factor is enough: the eigenvalues of Σ₁Σ₂ are those of the symmetric F₁ᵀ Σ₂ F₁.
     one, other = (first, second) if first.centred is not None else (second, first)
-    factor = one.centred.T if one.centred is not None else _factor(one.full())
-    outer = torch.from_numpy(factor)
-    return _sum_of_roots(outer.T @ torch.from_numpy(other.full()) @ outer)
+    inner = torch.from_numpy(other.full())
+    if one.centred is not None:
+        rows = torch.from_numpy(one.centred)
+        return _sum_of_roots(rows @ inner @ rows.T)
+    lower = _cholesky(one.full())
+    if lower is not None:
+        return _sum_of_roots(_lower_congruence(lower, inner))
+    outer = torch.from_numpy(_root(one.full()))
+    return _sum_of_roots(outer.T @ inner @ outer)
 
 
 def _equal(first: Gaussian, second: Gaussian) -> bool:
@@ -109,13 +117,38 @@ def _equal(first: Gaussian, second: Gaussian) -> bool:
 
 def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
     """Any F with F Fᵀ = Σ: Cholesky's where Σ is positive definite, else from eigenvectors."""
+    lower = _cholesky(covariance)
+    return _root(covariance) if lower is None else np.asarray(lower)
+
+
+def _cholesky(covariance: NDArray[np.float64]) -> Tensor | None:
+    """The lower triangle L with L Lᵀ = Σ; None where Σ is not positive definite."""
     lower, failed = torch.linalg.cholesky_ex(torch.from_numpy(covariance))
-    if not failed:
-        return np.asarray(lower)
+    return None if failed else lower
+
+
+def _root(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F with F Fᵀ = Σ of a singular Σ."""
     values, vectors = np.linalg.eigh(covariance)
     # Below the round-off of the largest one, an eigenvalue is a zero with a random sign.
     values[values < len(values) * np.finfo(float).eps * max(values[-1], 0.0)] = 0.0
     return vectors * np.sqrt(values)
+
+
+def _lower_congruence(lower: Tensor, symmetric: Tensor) -> Tensor:
+    """The lower triangle of Lᵀ S L, which is all that ``eigvalsh`` reads; above it, anything.
+
+    By blocks of columns, each multiplied only where L is not zero: two fifths of the time of the
+    whole product.
+    """
+    product = torch.zeros_like(symmetric)
+    width = math.ceil(len(lower) / TRIANGLE_BLOCKS)
+    for start in range(0, len(lower), width):
+        columns = slice(start, start + width)
+        product[start:, columns] = lower[start:, start:].T @ (
+            symmetric[start:, start:] @ lower[start:, columns]
+        )
+    return product
 
 
 def _nuclear_norm(matrix: NDArray[np.float64]) -> float:

@@ -19,6 +19,9 @@ from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
 SIZE = 299
+CPU_CHUNK = 8
+"""Pictures at a time on a CPU, where more gain nothing: the wide first layers then give outputs so
+large that the system hands out and clears fresh memory for each."""
 
 
 class InceptionNetwork(nn.Module):
@@ -29,6 +32,8 @@ class InceptionNetwork(nn.Module):
         dtype: number format of the convolutions. Resize, last mean and logits are computed in
             float32 at least, so bfloat16 sees the very pictures that float32 sees.
     """
+
+    classes: Tensor
 
     def __init__(self, source: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
@@ -56,10 +61,14 @@ class InceptionNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits, in float32 at least."""
+        chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
+        features = torch.cat([self._features(part) for part in images.split(chunk)])
+        return features, features @ self.classes.T
+
+    def _features(self, images: Tensor) -> Tensor:
         x = (resized(images.to(self.wide)) - 128) / 128
         x = self.trunk(x.to(self.dtype, memory_format=torch.channels_last))
-        features = x.to(self.wide).mean((2, 3))
-        return features, features @ self.classes.T
+        return x.to(self.wide).mean((2, 3))
 
 
 # --- the resize ----------------------------------------------------------------------------------
