@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
+from genctl.metrics.features.lanes import in_lanes
+
 SIZE = 299
-CPU_CHUNK = 8
+CPU_PART = 8
 """Pictures at a time on a CPU, where more gain nothing: the wide first layers then give outputs so
 large that the system hands out and clears fresh memory for each."""
 
@@ -61,8 +63,8 @@ class InceptionNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features and logits, in float32 at least."""
-        chunk = CPU_CHUNK if images.device.type == "cpu" else len(images)
-        features = torch.cat([self._features(part) for part in images.split(chunk)])
+        on_cpu = images.device.type == "cpu"
+        features = in_lanes(self._features, images, CPU_PART) if on_cpu else self._features(images)
         return features, features @ self.classes.T
 
     def _features(self, images: Tensor) -> Tensor:
