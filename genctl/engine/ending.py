@@ -19,8 +19,10 @@ WORDS = {
     "signal": "a signal asked it to stop",
     "nonfinite": "numbers were no longer finite",
     "patience": "its score did not improve any more",
+    "memory": "memory ran out",
+    "error": "an error stopped it",
 }
-"""Every ``stopped_by`` of a run, in words."""
+"""Every ``stopped_by`` of a run, and the two ways to fail, in words."""
 
 
 @dataclass(frozen=True)

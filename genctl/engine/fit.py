@@ -118,8 +118,11 @@ def fit(
             done = run_loop(training, directory, metrics, report, clock, max_seconds, scoring)
             distributed.on_main(lambda: record(directory, Ending(done.stopped_by, done.step)))
             return done
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            short = is_out_of_memory(error)
+            if distributed.is_main():  # no word to the others: one of them may be gone
+                record(directory, Ending("memory" if short else "error", training.step))
+            if not short:
                 raise
             del training  # its memory is needed to see which batch would fit
             raise explained(error, config, trial) from None

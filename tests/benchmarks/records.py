@@ -69,6 +69,11 @@ def other() -> list[str]:
                 f"| FID and Inception score of {evaluation['images']}, {row['program'][7:]} "
                 f"| torch-fidelity | {row['ratio']:.1f}× |"
             )
+    for row in evaluation["trace"]:
+        lines.append(
+            f"| FID's trace term of {row['rows']:,} × {row['dimensions']} features | scipy's sqrtm "
+            f"| {row['ratio_to_sqrtm']:.0f}× |"
+        )
     return lines
 
 

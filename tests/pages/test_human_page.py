@@ -105,6 +105,12 @@ def test_grey_and_colour_become_alike(tmp_path, capsys) -> None:
     assert "128x96" in result["protocol"]["format"]
 
 
+def test_a_size_is_that_of_the_pictures_read(sides, tmp_path, capsys) -> None:
+    result, page = page_of(sides, tmp_path / "page.html", capsys, "-n", "4", "--size", "8")
+    assert {i.size for i in map(Image.open, map(io.BytesIO, shown(page)))} == {(8, 8)}
+    assert "8x8" in result["protocol"]["format"]
+
+
 def test_a_run_is_sampled(tmp_path, capsys) -> None:
     run = tmp_path / "run"
     words = ["--preset", "gan", "--data", "digits", "--steps", "1", "--out", str(run)]
@@ -115,6 +121,9 @@ def test_a_run_is_sampled(tmp_path, capsys) -> None:
     assert result["protocol"]["generated"]["kind"] == "run"
     assert len(truths(page)) == 8
     assert sum(truths(page)) == 4
+    sized = ["--human", str(run), "digits", "--out", str(tmp_path / "no.html"), "--size", "16"]
+    assert main(["evaluate", *sized]) == 2
+    assert "is a run of (1, 8, 8)" in capsys.readouterr().err
     main(["sample", str(run), "-n", "4", "--out", str(tmp_path / "x.npz")])
     samples = {image.tobytes() for image in np.load(tmp_path / "x.npz")["images"]}
     mine = [np.asarray(Image.open(io.BytesIO(data))).tobytes() for data in shown(page)]

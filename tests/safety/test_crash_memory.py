@@ -12,7 +12,9 @@ from campaign import assert_equal_runs, configuration
 
 from genctl.config.load import load_config, to_yaml, with_overrides
 from genctl.engine import memory
+from genctl.engine.ending import Ending, ending_of
 from genctl.engine.fit import fit
+from genctl.engine.run_directory import RunDirectory
 from genctl.errors import OutOfMemoryError
 from genctl.models.latent_variable import LatentVariableModel
 
@@ -118,8 +120,14 @@ def test_later_too_and_the_run_goes_on_from_its_checkpoint(tmp_path, small_machi
     small_machine(4, from_step=6)
     with pytest.raises(OutOfMemoryError, match="not enough"):
         fit(config, None, tmp_path / "run", device="cpu")
+    assert ending_of(RunDirectory(tmp_path / "run")) == Ending("memory", 5)
+    small_machine(4, KeyError, from_step=6)
+    with pytest.raises(KeyError):
+        fit(config, None, tmp_path / "run", device="cpu", resume="latest")
+    assert ending_of(RunDirectory(tmp_path / "run")) == Ending("error", 5)
     monkeypatch.undo()
     fit(config, None, tmp_path / "run", device="cpu", resume="latest")
+    assert ending_of(RunDirectory(tmp_path / "run")) == Ending("steps", 9)
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")
 
 
