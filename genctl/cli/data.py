@@ -9,7 +9,7 @@ import typer
 
 from genctl.cli import options
 from genctl.cli.entry_text import edge_of
-from genctl.cli.output import emit, note
+from genctl.cli.output import bytes_in_words, emit, note
 from genctl.errors import UsageError
 
 app = typer.Typer(help="Inspect data; prepare and clear the cache.", no_args_is_help=True)
@@ -88,8 +88,9 @@ def cache(
             report=None if quiet else note,
         )
         done = "were there already" if kept["reused"] else "kept"
-        text = f"{kept['features']} features of {kept['n']} examples {done}"
-        emit({"data": spec, **kept}, json_output, f"{spec}: {text} ({_size(kept['bytes'])})")
+        size = bytes_in_words(kept["bytes"])
+        text = f"{spec}: {kept['features']} features of {kept['n']} examples {done} ({size})"
+        emit({"data": spec, **kept}, json_output, text)
         return 0
     if any(option is not None for option in (features, inception_weights, n, out)):
         raise UsageError("data cache", "features without --statistics", "add --statistics")
@@ -99,13 +100,13 @@ def cache(
         freed = clear_cache()
         folder = cache_info()["folder"]
         payload: dict[str, Any] = {"folder": folder, "freed_bytes": freed}
-        emit(payload, json_output, f"{folder}: {_size(freed)} freed")
+        emit(payload, json_output, f"{folder}: {bytes_in_words(freed)} freed")
         return 0
     facts = {} if spec is None else _facts(spec, size, download, strict_data)
     info = cache_info()
     text = (
-        f"{info['folder']}: {len(info['entries'])} entries, {_size(info['bytes'])} "
-        f"of at most {_size(info['limit_bytes'])}; small sets are decoded anew each time"
+        f"{info['folder']}: {len(info['entries'])} entries, {bytes_in_words(info['bytes'])} "
+        f"of at most {bytes_in_words(info['limit_bytes'])}; small sets are decoded anew each time"
     )
     if spec is None:
         emit(info, json_output, text)
@@ -136,7 +137,7 @@ def _table(spec: str, facts: dict[str, Any]) -> str:
             more = f", and {len(value) - 10} more" if len(value) > 10 else ""
             value = f"{len(value)}: {', '.join(shown)}{more}"
         elif key == "bytes":
-            value = _size(value)
+            value = bytes_in_words(value)
         elif isinstance(value, dict):
             items = [f"{name} {count}" for name, count in value.items()]
             value = ", ".join(items[:20]) + (f", … ({len(items)})" if len(items) > 20 else "")
@@ -144,12 +145,3 @@ def _table(spec: str, facts: dict[str, Any]) -> str:
             value = " × ".join(map(str, value))
         lines.append(f"  {key + ':':<15} {value}")
     return "\n".join(lines)
-
-
-def _size(count: int) -> str:
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "bytes" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} GiB"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from genctl.cli.output import conclude, emit, note
+from genctl.cli.output import bytes_in_words, conclude, emit, note
 from genctl.engine.launch import launched_rank
 from genctl.errors import UsageError
 
@@ -89,7 +89,7 @@ def write_page(
     limit = "" if result["shown_seconds"] is None else f", each for {result['shown_seconds']:g} s"
     lines = [
         f"{out}: {result['n']} pictures, half of them real{limit} "
-        f"({result['bytes'] / 2**20:.1f} MiB)"
+        f"({bytes_in_words(result['bytes'])})"
     ]
     if not quiet:
         lines += [

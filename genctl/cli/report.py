@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from genctl.cli import options
-from genctl.cli.output import emit, note
+from genctl.cli.output import bytes_in_words, emit, note
 
 
 def report(
@@ -32,6 +32,6 @@ def report(
         for text in run["notes"]:
             note(f"note: {run['run']}: {text}")
     lines = [f"{run['run']}: {run['verdict']}" for run in result["runs"]]
-    size = f"{result['bytes'] / 2**20:.1f} MiB"
-    emit(result, json_output, "\n".join([*lines, f"page: {result['out']} ({size})"]))
+    lines.append(f"page: {result['out']} ({bytes_in_words(result['bytes'])})")
+    emit(result, json_output, "\n".join(lines))
     return 0
