@@ -20,6 +20,7 @@ SHAPES = [
     (1, 1, 0, 0, (3, 3)),
     ((4, 3), (2, 1), (1, 0), 0, (6, 5)),
     (4, 2, 3, 1, (5, 5)),  # the first window sees only padding
+    (3, 2, 1, 0, (1, 2)),  # smaller than the stride
     ((4, 3), 1, 0, 0, (4, 3)),  # one window
 ]
 

@@ -218,6 +218,8 @@ def _scatter(y: Tensor, w: Tensor, g: Geometry) -> Tensor:
     for a in range(g.stride[0]):
         for b in range(g.stride[1]):
             pixels = _last(x)[:, a :: g.stride[0], b :: g.stride[1]]
+            if not pixels.numel():  # a picture smaller than the stride has no such phase
+                continue
             (top, rows), (left, columns) = _taps(g, 0, a), _taps(g, 1, b)
             taps = torch.cat([w[:, :, i, j] for i in rows for j in columns])
             first = (low[0] + top, low[1] + left)
