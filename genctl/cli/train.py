@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -71,8 +70,6 @@ def train(
     if resume is not None and (out is not None or init is not None):
         flag = "--out" if out is not None else "--init"
         raise UsageError(flag, f"--resume {resume} goes on where it is", f"leave {flag} out")
-    if deterministic:  # cuBLAS reads this when CUDA starts
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     changes = _changes(overrides, steps, seed, batch_size, precision, compile_, deterministic)
     if resume_or_start:
         if out is None:

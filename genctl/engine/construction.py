@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def build(
 ) -> Training:
     """Model, loaders, averages and optimisers, seeded, before any step."""
     precision.configure(config.train.precision)
+    if config.train.deterministic:  # cuBLAS reads it at its first product, and fails without
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     seed = config.train.seed
     torch.manual_seed(seed_of(seed, "global"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -95,3 +96,17 @@ def test_the_log_says_what_was_decided(tmp_path):
 
     fit(small("vae"), None, tmp_path / "run", device="cpu", report=Listener())
     assert [text for text in said if "torch.compile off: on a CPU" in text]
+
+
+def test_a_deterministic_run_needs_nothing_of_the_command_line(monkeypatch):
+    """cuBLAS refuses to work without this setting; a resumed run knows of it by its config."""
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    config = small("vae", train__deterministic=True)
+    data = open_data(config, None)
+    config = complete(config, data, None, torch.device("cpu"))
+    try:
+        build(config, data, torch.device("cpu"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+    finally:
+        torch.use_deterministic_algorithms(False)
