@@ -54,10 +54,11 @@ def trial_of(config: RunConfig, dataset: Dataset, device: torch.device) -> Trial
 
     def trial(batch_size: int) -> None:
         sized = with_overrides(config, {"train.batch_size": batch_size})
-        training = build(sized, dataset, device)
-        for step in (1, 2):  # the second has the optimiser's moments beside the activations
-            training.update.begin_step(step, logging=True)
-            training.model.training_step(training.loader, training.update)
+        with _no_more_than_there_is(device):
+            training = build(sized, dataset, device)
+            for step in (1, 2):  # the second has the optimiser's moments beside the activations
+                training.update.begin_step(step, logging=True)
+                training.model.training_step(training.loader, training.update)
 
     return trial
 
@@ -99,8 +100,7 @@ def fitted(config: RunConfig, trial: Trial) -> RunConfig:
         reason = f"batches of {size} are too large to be tried"
         raise UsageError("train.on_out_of_memory=halve", reason, f"--batch-size {LARGEST_TRIED}")
     try:
-        with _no_more_than_there_is():
-            trial(size)
+        trial(size)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
@@ -131,8 +131,7 @@ def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
         if time.monotonic() - began > SEARCH_SECONDS:
             break
         try:
-            with _no_more_than_there_is():
-                trial(size)
+            trial(size)
         except Exception as error:  # noqa: BLE001 - a batch too small for batch norm raises too
             _let_go(error)
             if is_out_of_memory(error):
@@ -143,13 +142,14 @@ def largest_fitting(trial: Trial, sizes: Iterable[int]) -> int | None:
 
 
 @contextmanager
-def _no_more_than_there_is() -> Iterator[None]:
-    """Let Linux refuse what is more than a quarter of the memory left.
+def _no_more_than_there_is(device: torch.device) -> Iterator[None]:
+    """Let Linux refuse what is more than a quarter of the memory left, where that is tried.
 
-    It promises all there is, and a machine that runs short of it stands still.
+    It promises all there is, and a machine that runs short of it stands still. CUDA reserves
+    addresses for all of its memory and could not even start within such a limit.
     """
     statistics = Path("/proc/meminfo")
-    if not statistics.exists():
+    if device.type != "cpu" or not statistics.exists():
         yield
         return
     facts = dict(line.split(":") for line in statistics.read_text(encoding="ascii").splitlines())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import resource
+import sys
 import weakref
 
 import pytest
@@ -194,3 +196,13 @@ def test_with_an_address_space_that_is_too_small(server, tmp_path):
     assert 64 <= size < 2**16
     code, _, err = server.run(*words, "--out", tmp_path / "b", "--batch-size", size, prelude=limit)
     assert code == 0, err
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_only_a_trial_on_the_processor_is_bounded_by_addresses(device):
+    """CUDA reserves addresses for all of its memory: with a bound it would not even start."""
+    free = resource.getrlimit(resource.RLIMIT_AS)
+    with memory._no_more_than_there_is(torch.device(device)):
+        bounded = resource.getrlimit(resource.RLIMIT_AS) != free
+    assert bounded == (device == "cpu" and sys.platform.startswith("linux"))
+    assert resource.getrlimit(resource.RLIMIT_AS) == free
