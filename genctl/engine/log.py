@@ -67,6 +67,13 @@ class Window:
 
     def load_state(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
         """Restore what ``state`` returned, in the order the keys were first logged."""
+    def sums_over_ranks(self) -> dict[str, Tensor]:
+        """The sums as means over ranks: one of them writes the checkpoint, all go on from it."""
+        if not self.sums:
+            return {}
+        means = distributed.mean(torch.stack([value.float() for value in self.sums.values()]))
+        return dict(zip(self.sums, means.unbind(), strict=True))
+
         self.sums = {key: sums[key] for key in counts}
         self.counts = dict(counts)
 

@@ -73,8 +73,8 @@ def run_loop(
     def seconds() -> float:
         return training.seconds_before + clock.seconds() - began
 
-    def write() -> None:
-        checkpoint.write(directory.checkpoints, snapshot(training, seconds()))
+    def write(window: Mapping[str, Tensor]) -> None:
+        checkpoint.write(directory.checkpoints, snapshot(training, seconds(), window))
         checkpoint.prune(directory.checkpoints, config.train.keep)
 
     def save() -> str:
@@ -85,7 +85,8 @@ def run_loop(
         if saved_step != training.step:
             state = [*model.parameters(), *model.buffers()]
             distributed.require_equal("the weights", distributed.digest(state), RANKS_DIFFER)
-            distributed.on_main(write)
+            window = update.window.sums_over_ranks()
+            distributed.on_main(lambda: write(window))
         last_save, saved_step = clock.seconds(), training.step
         return ""
 

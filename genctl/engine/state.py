@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +51,19 @@ class Training:
         self.step += 1
 
 
-def snapshot(training: Training, seconds: float) -> Checkpoint:
-    """The training's whole state; nothing in it depends on when it is taken but ``seconds``."""
+def snapshot(
+    training: Training, seconds: float, window: Mapping[str, Tensor] | None = None
+) -> Checkpoint:
+    """The training's whole state; nothing in it depends on when it is taken but ``seconds``.
+
+    With several processes ``window`` holds the log window's sums over all of them.
+    """
     whole = training.model.state_dict()
     weights = {key: value for key, value in whole.items() if isinstance(value, Tensor)}
     extra = {key: value for key, value in whole.items() if key not in weights}
     sums, counts = training.update.window.state()
-    tensors: dict[str, Tensor] = {f"window/{key}": value for key, value in sums.items()}
+    window = sums if window is None else window
+    tensors: dict[str, Tensor] = {f"window/{key}": value for key, value in window.items()}
     tensors |= {f"average/{key}": value for key, value in training.average.history().items()}
     players: dict[str, Any] = {}
     for name, player in training.update.players.items():

@@ -148,6 +148,18 @@ def test_the_weights_moved_and_everything_was_compared(paradigm, runs):
     assert min(norms) > 0
 
 
+def test_a_log_window_that_a_stop_cut_is_that_of_all_ranks(tmp_path):
+    """Two stop between two rows, one goes on: the next row is the mean over both halves."""
+    file = tmp_path / "latent.yaml"
+    file.write_text(to_yaml(config_of("latent")))
+    ranks.train_all({"run": {"preset": str(file), "changes": {"train.steps": 5}}}, tmp_path)
+    fit(config_of("latent"), None, tmp_path / "run", device="cpu", resume="latest")
+    fit(config_of("latent"), None, tmp_path / "one", device="cpu")
+    found, expected = (rows_of(tmp_path / name)[-1] for name in ("run", "one"))
+    for key in (key for key in expected if key.startswith(("loss/", "grad_norm/"))):
+        assert found[key] == pytest.approx(expected[key], rel=1e-4), key
+
+
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory):
     """A configuration that would train for minutes, saving every 20 steps."""
