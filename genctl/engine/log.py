@@ -107,6 +107,12 @@ class MetricsFile:
         if not self.path.exists():
             return {}
         lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+    def sync(self) -> None:
+        """Bring the rows to the disk: no checkpoint outlives the rows that lead up to it."""
+        if self.path.exists():
+            with _naming(self.path), self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
         whole = [line for line in lines if _step_of(line) is not None and not _is_scores(line)]
         return dict(json.loads(whole[-1])) if whole else {}
 

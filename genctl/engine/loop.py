@@ -74,6 +74,7 @@ def run_loop(
         return training.seconds_before + clock.seconds() - began
 
     def write(window: Mapping[str, Tensor]) -> None:
+        metrics.sync()
         checkpoint.write(directory.checkpoints, snapshot(training, seconds(), window))
         checkpoint.prune(directory.checkpoints, config.train.keep)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from campaign import assert_equal_runs, configuration, newest
 
-from genctl.config.load import to_yaml
+from genctl.config.load import to_yaml, with_overrides
+from genctl.engine import checkpoint
 from genctl.engine.fit import fit
 from genctl.engine.log import MetricsFile
 from genctl.errors import DataError
@@ -65,6 +67,29 @@ def test_going_on_with_a_torn_log_equals_never_having_stopped(whole, tmp_path, s
         file.write(row[: int(share * len(row))])
     fit(configuration("latent variable", 9), None, tmp_path / "run", device="cpu", resume="latest")
     assert_equal_runs(whole, tmp_path / "run")
+
+
+def test_the_rows_are_on_the_disk_before_the_checkpoint(tmp_path, monkeypatch):
+    """Else a power cut could leave a checkpoint whose log ends before it."""
+    config = with_overrides(configuration("latent variable", 3), {"train.checkpoint_every": 1})
+    config = with_overrides(config, {"log.every": 1})
+    order, synced, written = [], os.fsync, checkpoint.write
+
+    def fsync(descriptor):
+        order.append(os.fstat(descriptor).st_ino)
+        synced(descriptor)
+
+    def write(*arguments):
+        order.append("checkpoint")
+        return written(*arguments)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(checkpoint, "write", write)
+    fit(config, None, tmp_path / "run", device="cpu")
+    places = [i for i, what in enumerate(order) if what == "checkpoint"]
+    assert len(places) == 4
+    log = (tmp_path / "run/metrics.jsonl").stat().st_ino
+    assert [order[i - 1] for i in places[1:]] == [log] * 3
 
 
 # --- two processes ------------------------------------------------------------------------------
