@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from genctl.data.limits import physical_memory
 from genctl.engine.checkpoint_schema import problem_of
 from genctl.errors import DataError, NonFiniteError
 from genctl.printable import printable
@@ -31,7 +32,6 @@ from genctl.reading import read_limited
 SCHEMA = 1
 FILES = ("weights", "averaged", "optimisers")
 MAX_STATE_BYTES = 64 * 2**20
-MAX_TENSOR_BYTES = 2**40
 _STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 
 
@@ -231,7 +231,7 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_tensors(path: Path, recorded: str) -> dict[str, Tensor]:
     try:
-        content = read_limited(path, MAX_TENSOR_BYTES)
+        content = read_limited(path, physical_memory() // 2)  # beside it the tensors are made
     except OSError as error:
         raise DataError(
             str(path), f"cannot be read: {error.strerror}", _other(path.parent)

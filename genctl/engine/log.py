@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from genctl.engine import distributed
+from genctl.errors import DataError
+from genctl.reading import read_limited
 
 
 class Window:
@@ -65,8 +67,6 @@ class Window:
         """What a checkpoint must hold, so that a resumed run logs the same means."""
         return dict(self.sums), dict(self.counts)
 
-    def load_state(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
-        """Restore what ``state`` returned, in the order the keys were first logged."""
     def sums_over_ranks(self) -> dict[str, Tensor]:
         """The sums as means over ranks: one of them writes the checkpoint, all go on from it."""
         if not self.sums:
@@ -74,6 +74,8 @@ class Window:
         means = distributed.mean(torch.stack([value.float() for value in self.sums.values()]))
         return dict(zip(self.sums, means.unbind(), strict=True))
 
+    def load_state(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+        """Restore what ``state`` returned, in the order the keys were first logged."""
         self.sums = {key: sums[key] for key in counts}
         self.counts = dict(counts)
 
@@ -81,6 +83,9 @@ class Window:
         """The ordinary keys, for the checkpoint."""
         return sorted(self.ordinary)
 
+
+LARGEST = 2**30
+"""Bytes of a log: it is read whole. A million rows have half of that."""
 
 SCORES = "evaluate/"
 """Keys of a row of scores begin with it. Such a row stands beside the log rows, not among them."""
@@ -102,17 +107,17 @@ class MetricsFile:
             file.write(json.dumps(clean) + "\n")
             file.flush()
 
-    def last(self) -> dict[str, Any]:
-        """The newest complete log row, empty when there is none."""
-        if not self.path.exists():
-            return {}
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
     def sync(self) -> None:
         """Bring the rows to the disk: no checkpoint outlives the rows that lead up to it."""
         if self.path.exists():
             with _naming(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
+    def last(self) -> dict[str, Any]:
+        """The newest complete log row, empty when there is none."""
+        if not self.path.exists():
+            return {}
+        lines = self._text().splitlines()
         whole = [line for line in lines if _step_of(line) is not None and not _is_scores(line)]
         return dict(json.loads(whole[-1])) if whole else {}
 
@@ -120,7 +125,7 @@ class MetricsFile:
         """Every score that was taken: its step, and the number under ``key`` or None."""
         if not self.path.exists():
             return []
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self._text().splitlines()
         rows = [json.loads(line) for line in lines if _is_scores(line)]
         return [(row["step"], _number(row.get(key))) for row in rows]
 
@@ -128,7 +133,7 @@ class MetricsFile:
         """Keep the rows up to ``step``; a torn last line and the log row of step ``drop`` go."""
         if not self.path.exists():
             return
-        before = self.path.read_text(encoding="utf-8", errors="replace")
+        before = self._text()
         kept = [
             line
             for line in before.splitlines()
@@ -146,6 +151,13 @@ class MetricsFile:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
+
+    def _text(self) -> str:
+        try:
+            return read_limited(self.path, LARGEST).decode("utf-8", errors="replace")
+        except OSError as error:
+            reason, remedy = f"cannot be read: {error.strerror}", "put a sound one in its place"
+            raise DataError(str(self.path), reason, remedy) from None
 
 
 @contextmanager

@@ -102,7 +102,7 @@ class RunDirectory:
         """A run from elsewhere must not have files of this machine written to through links.
 
         Raises:
-            DataError: a part of the run leads out of it.
+            DataError: a part of the run leads out of it, or is a pipe that nobody may ever end.
         """
         parts = (self.metrics_file, self.checkpoints, self.samples, self.reports)
         for place in (
@@ -114,6 +114,8 @@ class RunDirectory:
             if place.is_symlink() and not place.resolve().is_relative_to(self.path.resolve()):
                 reason = "is a link that leads out of the run"
                 raise DataError(str(place), reason, "put what it points to in its place")
+            if os.path.exists(place) and not (os.path.isfile(place) or os.path.isdir(place)):
+                raise DataError(str(place), "is neither a file nor a folder", "remove it")
 
     def config(self) -> RunConfig:
         """The run's configuration.

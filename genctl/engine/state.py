@@ -124,7 +124,10 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
     for name, player in training.update.players.items():
         recorded = state["players"][name]
         player.count = recorded["count"]
-        player.skipped = tensors[f"skipped/{name}"].to(device)
+        skipped = tensors[f"skipped/{name}"]
+        if skipped.shape != player.skipped.shape or not torch.isfinite(skipped).all():
+            raise ValueError(f"skipped/{name} holds no three counts")
+        player.skipped = skipped.to(player.skipped)
         if isinstance(player.rule.schedule, Plateau):
             player.rule.schedule.state = dict(recorded["schedule"])
         moments: dict[int, dict[str, Tensor]] = {}
@@ -140,7 +143,7 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
         optimiser = player.rule.optimiser
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    sums = {key: value.to(device) for key, value in _under(tensors, "window/").items()}
+    sums = {key: value.to(device).float() for key, value in _under(tensors, "window/").items()}
     training.update.window.load_state(sums, state["window"])
     training.update.window.ordinary = set(state["ordinary"])
     training.loader.position = state["position"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import shutil
 import struct
@@ -24,6 +25,7 @@ from genctl.data.dataset import open_dataset
 from genctl.engine import checkpoint
 from genctl.engine.construction import build
 from genctl.engine.state import restore
+from genctl.errors import DataError
 
 RESUME = ["--steps", "26", "--device", "cpu", "--quiet"]
 
@@ -144,3 +146,43 @@ def test_a_tar_of_pickles_is_no_file_of_weights(tmp_path, capsys):
             (tmp_path / "w.pth").write_bytes(content)
         assert main([*words, "--inception-weights", str(tmp_path / "w.pth")]) == 5
         assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "environment.json", "config.yaml"])
+def test_a_pipe_in_a_run_is_not_waited_for(name, run, capsys):
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    assert main(["train", "--resume", str(run), *RESUME]) == 4
+    assert "neither a file nor a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints/step-00000025/weights.safetensors"])
+def test_a_file_that_promises_more_than_memory_is_not_read(name, run, capsys):
+    """A hole of terabytes takes no space on a disk, and in an archive of a run hardly any."""
+    os.truncate(run / name, 2**42)
+    assert main(["train", "--resume", str(run), *RESUME]) == 4
+    assert "larger than" in capsys.readouterr().err
+
+
+SKIPPED = next(name for name in load(TENSORS["optimisers"]) if name.startswith("skipped/"))
+
+
+@pytest.mark.parametrize("counts", [[0.0], [float("nan"), 0.0, 0.0], [0.0] * 4])
+def test_counts_of_skips_are_three_numbers(counts, shared_run, training):
+    tensors = {**load(TENSORS["optimisers"]), SKIPPED: torch.tensor(counts)}
+    found = checkpoint.read(put(shared_run, optimisers=save(tensors)))
+    with pytest.raises(DataError, match="no three counts"):
+        restore(training(), found)
+
+
+def test_sums_of_another_kind_are_gone_on_with(shared_run, training):
+    """What a log window adds up is float, whatever a checkpoint calls it."""
+    tensors = {
+        **load(TENSORS["optimisers"]),
+        "window/loss/discriminator": torch.tensor(3, dtype=torch.int8),
+    }
+    state = {**STATE, "window": {**STATE["window"], "loss/discriminator": 1}}
+    found = training()
+    restore(found, checkpoint.read(put(shared_run, state=state, optimisers=save(tensors))))
+    found.update.window.add({"loss/discriminator": torch.tensor(2.0)})
+    assert found.update.window.read()["loss/discriminator"] == 2.5
