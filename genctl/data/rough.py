@@ -6,6 +6,7 @@ so that a set larger than memory can be built.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections import Counter
@@ -73,7 +74,9 @@ class Rough:
                 self._array[place] = row
             else:
                 pixels = np.ascontiguousarray(row)
-                os.pwrite(self._file.fileno(), pixels.data, place * self.row_bytes)
+                written = os.pwrite(self._file.fileno(), pixels.data, place * self.row_bytes)
+                if written < self.row_bytes:  # a disk that fills up takes a part without a word
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
         self._usable[place] = True
 
     def refuse(self, place: int, reason: str) -> None:

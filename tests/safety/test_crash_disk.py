@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from campaign import assert_equal_runs, configuration
 from test_crash_every_call import make, values
 
 from genctl.config.load import to_yaml
+from genctl.data import rough
+from genctl.data.decode import Decoded
+from genctl.data.folder import Listing
 from genctl.engine import checkpoint
 from genctl.engine.log import MetricsFile
 
@@ -194,3 +199,15 @@ def test_going_on_needs_no_space_where_nothing_is_cut(tmp_path, monkeypatch):
     assert log.path.stat().st_ino == before.st_ino
     log.cut(2)
     assert [json.loads(line)["step"] for line in log.path.read_text().splitlines()] == [0, 1, 2]
+
+
+def test_a_row_of_which_the_disk_takes_a_part_is_an_error(tmp_path, monkeypatch):
+    """The system says how much it took, and complains only at the next write."""
+    monkeypatch.setattr(rough, "ROUGH_IN_MEMORY_BYTES", 0)
+    rows = rough.Rough(Listing(names=["a.png"]), (4, 4), tmp_path)
+    found = Decoded(np.zeros((4, 4, 3), np.uint8), False, (4, 4))
+    rows.put(0, bytes(16), found)
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, place: len(bytes(data)) // 2)
+    with pytest.raises(OSError, match="No space") as caught:
+        rows.put(0, bytes(16), found)
+    assert str(caught.value.filename).startswith(str(tmp_path))
