@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from genctl.engine.launch import launched_rank
-from genctl.errors import ConfigError, GenctlError, LostProcessError
+from genctl.errors import ConfigError, GenctlError, LostProcessError, OutOfMemoryError
 from genctl.printable import say
 
 
@@ -45,11 +45,14 @@ def note(text: str) -> None:
 def report_error(error: GenctlError, json_output: bool) -> None:
     """The thing, the reason, the remedy: one to three lines, and one for each further problem.
 
-    Errors are shared by all processes, so the first speaks; that one was lost, each survivor says.
+    Errors are shared by all processes, so the first speaks; that one was lost, each survivor says,
+    and who ran out of memory says so itself.
     """
     if launched_rank():
         if isinstance(error, LostProcessError):
             say(f"error: {error}")
+        elif isinstance(error, OutOfMemoryError):
+            say(f"error: process {launched_rank()}: {error}")
         return
     if json_output:
         print(json.dumps({"error": error.as_dict()}), flush=True)

@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from genctl.cli.main import main
+from genctl.cli.output import report_error
+from genctl.errors import OutOfMemoryError, UsageError
 
 TRAIN = [
     "train",
@@ -164,3 +166,14 @@ def test_a_read_only_place(tmp_path, capsys, monkeypatch):
     assert code == 1
     assert "Permission denied" in text
     assert "--out" in text
+
+
+def test_a_process_that_runs_out_of_memory_says_so_itself(monkeypatch, capsys):
+    """Other mistakes are shared, and process 0 tells them; this one it never hears of."""
+    places = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    for name, value in places.items():
+        monkeypatch.setenv(name, value)
+    report_error(UsageError("thing", "reason", "remedy"), False)
+    assert capsys.readouterr().err == ""
+    report_error(OutOfMemoryError("memory", "not enough", "a smaller --batch-size"), False)
+    assert capsys.readouterr().err == "error: process 1: memory: not enough\n"
