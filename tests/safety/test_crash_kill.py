@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from campaign import CLASSES, Campaign, configuration
@@ -15,6 +17,13 @@ def test_every_algorithm_class_is_among_them():
     kinds = {configuration(name, 1).model["kind"] for name in CLASSES}
     used = {load_config(name).model["kind"] for name in presets.paths()}
     assert kinds == used
+
+
+def test_the_long_run_is_recorded_for_every_class():
+    record = json.loads(Path(__file__).with_name("long_crash_run.json").read_text())["by_class"]
+    assert record.keys() == CLASSES.keys()
+    assert min(found["kills"] for found in record.values()) >= 12
+    assert sum(found["kills"] for found in record.values()) >= 100
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if "toy" not in name])
