@@ -160,6 +160,24 @@ def test_a_log_window_that_a_stop_cut_is_that_of_all_ranks(tmp_path):
         assert found[key] == pytest.approx(expected[key], rel=1e-4), key
 
 
+def test_a_run_that_one_process_began_two_go_on_with(tmp_path):
+    """The pool of past fakes, the balance and the averages are given to every process."""
+    jobs = {}
+    for name in ("boundary-equilibrium", "history-and-adaptive"):
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(to_yaml(config_of(name)))
+        jobs[f"run-{name}"] = {"preset": str(file), "resume": "latest"}
+        begun = with_overrides(config_of(name), {"train.steps": 2})
+        fit(begun, None, tmp_path / f"run-{name}", device="cpu")
+        fit(config_of(name), None, tmp_path / f"one-{name}", device="cpu")
+    ranks.train_all(jobs, tmp_path)
+    for name in ("boundary-equilibrium", "history-and-adaptive"):
+        for kind in ("weights", "averaged"):
+            left, right = (tensors_of(tmp_path / f"{who}-{name}", kind) for who in ("one", "run"))
+            for key in left:
+                assert torch.allclose(left[key].float(), right[key].float(), rtol=1e-4, atol=2e-5)
+
+
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory):
     """A configuration that would train for minutes, saving every 20 steps."""
