@@ -240,7 +240,12 @@ def _alternate(
 def _compare_updates(
     training: Training, plain: plain_loop.PlainUpdate, tell: Callable[[str], None]
 ) -> None:
-    """Say so if a schedule that decides by value gave the two loops different work."""
+    """Say so if the two loops were given different work: by a schedule, or by numbers gone bad."""
+    skipped = sum(int(player.skipped[0]) for player in training.update.players.values())
+    if skipped:
+        tell(
+            f"warning: {skipped:,} updates were skipped, their gradients not finite: no fair ratio"
+        )
     mine = sum(player.count for player in training.update.players.values()) / training.step
     theirs = sum(plain.counts.values()) / plain.step
     if abs(mine - theirs) > 0.01 * theirs:
@@ -287,7 +292,7 @@ def _data(
     try:
         return open_data(config, spec, download=download, strict=strict), None
     except DataError as error:
-        if spec is not None:
+        if spec is not None or strict:
             raise
         return random_pictures(config), f"random pictures, since {error}; give --data"
 

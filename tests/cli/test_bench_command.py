@@ -65,6 +65,15 @@ def test_without_data_pictures_are_random_and_that_is_said(capsys):
     assert "random pictures" in captured.err
 
 
+def test_what_makes_the_numbers_worthless_is_said(capsys):
+    """Updates that are skipped cost no optimiser; strict data is not exchanged for random ones."""
+    found = run(capsys, "--set", "data.spec=no/such/folder", "--strict-data", code=4)
+    assert "no/such/folder" in found["error"]["thing"]
+    rates = [f"optim.{player}.lr=1e38" for player in ("discriminator", "generator")]
+    assert main([*BENCH, "--precision", "fp32", "--set", rates[0], "--set", rates[1]]) == 0
+    assert "updates were skipped" in capsys.readouterr().err
+
+
 def test_gates(capsys):
     met = run(capsys, "--require", "ratio_to_plain>0", "--require", "steps_per_second>=0.001")
     assert [gate["met"] for gate in met["gates"]] == [True, True]
