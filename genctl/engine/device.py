@@ -14,7 +14,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """``auto`` takes CUDA, then MPS, then the CPU.
 
     Raises:
-        UsageError: unknown name, or a device this machine does not have.
+        UsageError: unknown name, a device this machine does not have, or one for all processes.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -34,6 +34,9 @@ def pick_device(name: str = "auto") -> torch.device:
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise UsageError(f"--device {name}", f"this machine has {count} of them", "--device cuda")
+    if kind == "cuda" and index and local_rank():
+        reason = "several processes of a machine would all use this one"
+        raise UsageError(f"--device {name}", reason, "--device cuda gives each its own")
     if kind == "cuda" and not index:
         return torch.device("cuda", local_rank())
     return torch.device(name)

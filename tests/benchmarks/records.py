@@ -61,7 +61,7 @@ def other() -> list[str]:
             f"{row['later_epoch_ratio']:.0f}× |"
         )
     lines.append(f"| the loader | a DCGAN step in bf16 | {share:.1f} % of it |")
-    lines.append(f"| opening an index of 1,000,000 images | | {index:.1f} s |")
+    lines.append(f"| opening an archive of 1,000,000 images | | {index:.1f} s |")
     evaluation = record("evaluation")
     for row in evaluation["pipeline"]:
         if row["program"].startswith("genctl"):

@@ -16,9 +16,11 @@ from shrinking import small
 from genctl.engine import precision
 from genctl.engine.compilation import compile_networks, decide
 from genctl.engine.construction import begin, build
+from genctl.engine.device import pick_device
 from genctl.engine.fit import complete, fit, open_data
 from genctl.engine.progress import Silent
 from genctl.engine.run import open_run
+from genctl.errors import UsageError
 
 LENGTH = {"train__steps": 5}
 
@@ -110,3 +112,15 @@ def test_a_deterministic_run_needs_nothing_of_the_command_line(monkeypatch):
         assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+    launched = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
+    for name, word in {**launched, "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, word)
+    assert pick_device("cuda") == torch.device("cuda", 1)
+    with pytest.raises(UsageError, match="would all use this one"):
+        pick_device("cuda:0")
