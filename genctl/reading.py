@@ -39,7 +39,7 @@ def read_limited(path: str | Path, limit: int) -> bytes:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(min(limit, size + _SLACK) + 1)
-    if len(data) > limit:
+        data = file.read(min(limit, size + _SLACK) + 1) if size <= limit else b""
+    if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return data
