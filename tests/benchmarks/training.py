@@ -6,7 +6,9 @@ Run by hand, with nothing else running::
 
 Rounds are interleaved: in each, every variant trains for about a second, and the medians over the
 rounds are compared. The loader, the log window and the averaged weights are part of genctl's steps;
-the peers of 32×32 and 64×64 pictures get theirs as ready floats at no cost. ``layers`` is the table
+the peers of 32×32 and 64×64 pictures get theirs as ready floats at no cost. ``by hand`` is the peer
+with the simple levers (``by_hand.py``). Before each round the best matrix product in bfloat16 is
+timed: virtual cores that share a real one halve it, and the ratios with it. ``layers`` is the table
 by which ``networks/layers/gemm_convolution.py`` decides, direction by direction.
 """
 
@@ -19,9 +21,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import by_hand
 import peers
 import torch
 from torch import Tensor
@@ -38,6 +43,7 @@ from genctl.networks.layers.gemm_convolution import MAPS, Geometry
 from genctl.types import DataSpec
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+WAYS = {"peer": peers, "by hand": by_hand}
 
 
 @dataclass(frozen=True)
@@ -69,33 +75,32 @@ class Workload:
     size: Size
     preset: str
     changes: Callable[[Size], dict[str, Any]]
-    peer: Callable[[Size, Tensor], Any]
+    loop: Callable[[Size, Tensor, ModuleType], Any]
     goals: dict[str, float]
     precisions: tuple[str, ...] = ("bf16", "fp32")
 
 
-def _dcgan(s: Size, x: Tensor) -> peers.GANLoop:
-    data = (peers.ready if s.channels == 3 else peers.item_by_item)(x, s.batch)
+def _dcgan(s: Size, x: Tensor, way: ModuleType) -> Any:
+    data = (way.ready if s.channels == 3 else way.item_by_item)(x, s.batch)
     generator = peers.dcgan_generator(s.latent, s.channels, s.edge, s.width)
-    return peers.GANLoop(
-        generator, peers.dcgan_discriminator(s.channels, s.edge, s.width), s.latent, data
-    )
+    discriminator = peers.dcgan_discriminator(s.channels, s.edge, s.width)
+    return way.GANLoop(generator, discriminator, s.latent, data)
 
 
-def _wgan_gp(s: Size, x: Tensor) -> peers.WGANGPLoop:
+def _wgan_gp(s: Size, x: Tensor, way: ModuleType) -> Any:
     generator = peers.dcgan_generator(s.latent, s.channels, s.edge, s.width)
     critic = peers.critic(s.channels, s.edge, s.width)
-    return peers.WGANGPLoop(generator, critic, s.latent, peers.ready(x, s.batch))
+    return way.WGANGPLoop(generator, critic, s.latent, way.ready(x, s.batch))
 
 
-def _mlp_gan(s: Size, x: Tensor) -> peers.GANLoop:
+def _mlp_gan(s: Size, x: Tensor, way: ModuleType) -> Any:
     nets = peers.mlp_generator(s.latent, s.edge, s.width), peers.mlp_discriminator(s.edge, s.width)
-    return peers.GANLoop(*nets, s.latent, peers.item_by_item(x, s.batch))
+    return way.GANLoop(*nets, s.latent, way.item_by_item(x, s.batch))
 
 
-def _vae(s: Size, x: Tensor) -> peers.VAELoop:
-    data = peers.item_by_item(x, s.batch, normalise=False)
-    return peers.VAELoop(peers.VAE(s.edge, s.width, s.latent), data)
+def _vae(s: Size, x: Tensor, way: ModuleType) -> Any:
+    data = way.item_by_item(x, s.batch, normalise=False)
+    return way.VAELoop(peers.VAE(s.edge, s.width, s.latent), data)
 
 
 def _game(s: Size) -> dict[str, Any]:
@@ -160,16 +165,12 @@ def train(training: Training, steps: int) -> None:
 def measure(workload: Workload, size: Size, rounds: int, seconds: float) -> list[dict[str, Any]]:
     """One row a variant: median milliseconds of a step, and its ratio to the peer's."""
     pictures = size.pictures()
-    peer = workload.peer(size, pictures)
+    loops = {name: workload.loop(size, pictures, way) for name, way in WAYS.items()}
     trainings = {p: engine(workload, size, pictures, p) for p in workload.precisions}
-
-    def plain(steps: int) -> None:
-        for _ in range(steps):
-            peer.step()
-
-    variants: dict[str, Callable[[int], None]] = {"peer": plain}
-    for precision, training in trainings.items():
-        variants[precision] = lambda steps, training=training: train(training, steps)
+    variants: dict[str, Callable[[int], None]] = {
+        **{name: partial(repeat, loop) for name, loop in loops.items()},
+        **{name: partial(train, training) for name, training in trainings.items()},
+    }
     blocks, flops, times = {}, {}, {name: [] for name in variants}
     for name, run in variants.items():
         with native_kernels(), Flops() as counter:
@@ -177,7 +178,9 @@ def measure(workload: Workload, size: Size, rounds: int, seconds: float) -> list
         flops[name] = counter.total
         run(2)
         blocks[name] = max(1, round(seconds / _timed(run, 1)))
+    products = []
     for _ in range(rounds):
+        products.append(peak(torch.bfloat16, 1024 if seconds else 64, 0.1 * seconds))
         for name, run in variants.items():
             times[name].append(_timed(run, blocks[name]) / blocks[name])
     medians = {name: statistics.median(values) for name, values in times.items()}
@@ -193,9 +196,19 @@ def measure(workload: Workload, size: Size, rounds: int, seconds: float) -> list
             "goal": workload.goals.get(name),
             "gflop": flops[name] / 1e9,
             "gflop_per_second": flops[name] / 1e9 / median,
+            "rounds": [
+                {"bf16_product_gflop_per_second": round(product), "ratio": round(plain / own, 3)}
+                for product, plain, own in zip(products, times["peer"], times[name], strict=True)
+            ],
         }
         for name, median in medians.items()
     ]
+
+
+def repeat(loop: Any, steps: int) -> None:
+    """Steps of a loop that is not genctl's."""
+    for _ in range(steps):
+        loop.step()
 
 
 class Flops(TorchDispatchMode):
@@ -229,18 +242,20 @@ def _timed(run: Callable[[int], None], steps: int) -> float:
 
 def peaks(edges: tuple[int, ...], seconds: float = 0.5) -> dict[str, float]:
     """GFLOP/s of the fastest square matrix product in each precision."""
-    found = {}
-    for name, dtype in PRECISIONS.items():
-        best = 0.0
-        for edge in edges:
-            a, b = torch.randn(2, edge, edge).to(dtype)
-            torch.mm(a, b)
-            began = time.perf_counter()
-            while time.perf_counter() - began < seconds:
-                fastest = _timed(lambda _: torch.mm(a, b), 1)  # noqa: B023
-                best = max(best, 2e-9 * edge**3 / fastest)
-        found[name] = best
-    return found
+    return {
+        name: max(peak(dtype, edge, seconds) for edge in edges)
+        for name, dtype in PRECISIONS.items()
+    }
+
+
+def peak(dtype: torch.dtype, edge: int, seconds: float) -> float:
+    """GFLOP/s of a square matrix product, the fastest of those made in so many seconds."""
+    a, b = torch.randn(2, edge, edge).to(dtype)
+    torch.mm(a, b)
+    times, began = [], time.perf_counter()
+    while not times or time.perf_counter() - began < seconds:
+        times.append(_timed(lambda _: torch.mm(a, b), 1))
+    return 2e-9 * edge**3 / min(times)
 
 
 # --- layers -------------------------------------------------------------------------------------
@@ -324,13 +339,13 @@ def run(only: list[str], rounds: int, seconds: float, smoke: bool) -> dict[str, 
         if workload.name in only:
             size = workload.size.small() if smoke else workload.size
             for row in measure(workload, size, rounds, seconds):
-                kind = "bf16" if row["variant"] == "bf16" else "fp32"
+                kind = "bf16" if row["variant"] in ("bf16", "by hand") else "fp32"
                 row["share_of_peak"] = (
                     row["gflop_per_second"] / record["gemm_gflop_per_second"][kind]
                 )
                 record["rows"].append(row)
                 print(
-                    f"{row['workload']:9} {row['variant']:5} {row['ms']:8.2f} ms "
+                    f"{row['workload']:9} {row['variant']:7} {row['ms']:8.2f} ms "
                     f"{row['images_per_second']:9.1f} images/s {row['ratio']:5.2f}x "
                     f"{row['share_of_peak']:6.1%} of peak",
                     flush=True,
