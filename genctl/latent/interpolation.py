@@ -17,6 +17,9 @@ WalkKind = Literal["slerp", "lerp"]
 
 ANTIPODAL = 1e-3
 """Radians from π within which the plane of the great circle is not determined by the ends."""
+FARTHEST = 2.0
+"""Of the longer end: ends of unequal lengths and nearly opposite directions would meet, by White's
+formula, as far out as 1 / sin θ."""
 
 
 def kind_for(geometry: str | None) -> WalkKind:
@@ -42,7 +45,8 @@ def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
 
     θ is the angle between a and b, which may differ in length (White 2016, section 2.1). Equal
     directions and zero vectors give the straight line, which is the limit. Opposite directions have
-    no unique great circle: one is chosen, always the same, and the length goes linearly.
+    no unique great circle: one is chosen, always the same, and the length goes linearly. So it does
+    where the formula would lead beyond twice the longer end.
 
     Args:
         a: ``(…, D)`` floats.
@@ -69,7 +73,9 @@ def slerp(a: Tensor, b: Tensor, t: float | Tensor) -> Tensor:
         torch.linalg.vector_norm(unit_p + unit_q, dim=-1, keepdim=True),
     )
     straight = (theta < torch.finfo(wide).eps) | (length_p == 0) | (length_q == 0)
-    opposite = (theta > math.pi - ANTIPODAL) & ~straight
+    half_way = torch.linalg.vector_norm(p + q, dim=-1, keepdim=True) / 2
+    too_far = half_way > FARTHEST * torch.maximum(length_p, length_q) * torch.cos(theta / 2)
+    opposite = ((theta > math.pi - ANTIPODAL) | too_far) & ~straight
     sine = torch.where(straight | opposite, 1, torch.sin(theta))
     circle = (torch.sin((1 - s) * theta) * p + torch.sin(s * theta) * q) / sine
     detour = (torch.cos(s * theta) * unit_p + torch.sin(s * theta) * _sideways(unit_p, unit_q)) * (

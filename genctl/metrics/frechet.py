@@ -21,8 +21,10 @@ from genctl.metrics.measure import Array, Evidence, Measure, Settings, Undefined
 from genctl.metrics.rows import in_blocks, mean_of
 
 EXACT_BELOW = 512
-"""Up to this size singular values are taken directly, which costs milliseconds and loses nothing;
-above, by the eigenvalues of a symmetric product: much faster, and good to 1e-7 of the traces."""
+"""Up to this size the singular values of two covariances' factors are taken directly, which costs
+milliseconds; above, by the eigenvalues of ``LᵀΣL`` with a triangle L. That is three times as fast,
+and good to 1e-8 of the traces at any condition, because the product is graded as L is. A product
+that is not, such as ``M Mᵀ``, would lose what is below 1e-8 of the largest singular value."""
 TRIANGLE_BLOCKS = 8
 
 
@@ -90,21 +92,13 @@ def distance(first: Gaussian, second: Gaussian) -> float:
 
 def trace_of_root(first: Gaussian, second: Gaussian) -> float:
     """``Tr (Σ₁Σ₂)^½``."""
-    if first.centred is not None and second.centred is not None:
-        return _nuclear_norm(first.centred @ second.centred.T)
-    if first.centred is None and second.centred is None and len(first.mean) <= EXACT_BELOW:
-        return _nuclear_norm(_factor(first.full()).T @ _factor(second.full()))
-    # One factor is enough: the eigenvalues of Σ₁Σ₂ are those of the symmetric F₁ᵀ Σ₂ F₁.
-    one, other = (first, second) if first.centred is not None else (second, first)
-    inner = torch.from_numpy(other.full())
-    if one.centred is not None:
-        rows = torch.from_numpy(one.centred)
-        return _sum_of_roots(rows @ inner @ rows.T)
-    lower = _cholesky(one.full())
-    if lower is not None:
-        return _sum_of_roots(_lower_congruence(lower, inner))
-    outer = torch.from_numpy(_root(one.full()))
-    return _sum_of_roots(outer.T @ inner @ outer)
+    thin = first.centred is not None or second.centred is not None
+    if not thin and len(first.mean) > EXACT_BELOW:
+        # One factor is enough: the eigenvalues of Σ₁Σ₂ are those of the symmetric L₁ᵀ Σ₂ L₁.
+        lower = _cholesky(first.full())
+        if lower is not None:
+            return _sum_of_roots(_lower_congruence(lower, torch.from_numpy(second.full())))
+    return float(torch.linalg.svdvals(_factor(first).T @ _factor(second)).sum())
 
 
 def _equal(first: Gaussian, second: Gaussian) -> bool:
@@ -115,10 +109,12 @@ def _equal(first: Gaussian, second: Gaussian) -> bool:
     return np.array_equal(first.full(), second.full())
 
 
-def _factor(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Any F with F Fᵀ = Σ: Cholesky's where Σ is positive definite, else from eigenvectors."""
-    lower = _cholesky(covariance)
-    return _root(covariance) if lower is None else np.asarray(lower)
+def _factor(fitted: Gaussian) -> Tensor:
+    """Any F with F Fᵀ = Σ: the rows, Cholesky's where Σ is positive definite, or eigenvectors."""
+    if fitted.centred is not None:
+        return torch.from_numpy(fitted.centred).T
+    lower = _cholesky(fitted.full())
+    return torch.from_numpy(_root(fitted.full())) if lower is None else lower
 
 
 def _cholesky(covariance: NDArray[np.float64]) -> Tensor | None:
@@ -149,15 +145,6 @@ def _lower_congruence(lower: Tensor, symmetric: Tensor) -> Tensor:
             symmetric[start:, start:] @ lower[start:, columns]
         )
     return product
-
-
-def _nuclear_norm(matrix: NDArray[np.float64]) -> float:
-    if min(matrix.shape) <= EXACT_BELOW:
-        return float(np.linalg.svd(matrix, compute_uv=False).sum())
-    if matrix.shape[0] > matrix.shape[1]:
-        matrix = matrix.T
-    rows = torch.from_numpy(matrix)
-    return _sum_of_roots(rows @ rows.T)
 
 
 def _sum_of_roots(symmetric: Tensor) -> float:

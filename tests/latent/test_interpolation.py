@@ -94,6 +94,23 @@ def test_opposite_ends_go_round_the_origin(pair, t, stretch) -> None:
     assert angle(a, between) == pytest.approx(t * math.pi, abs=1e-6)
 
 
+@settings(max_examples=200, deadline=None)
+@given(pairs(2))
+def test_no_walk_leaves_for_infinity(pair) -> None:
+    """Nearly opposite ends of unequal lengths meet far outside by the formula alone."""
+    a, b = pair
+    longest = max(float(a.norm()), float(b.norm()))
+    assert walk(a, b, 33).norm(dim=-1).max() <= 2.01 * longest
+
+
+@pytest.mark.parametrize("off", [1e-12, 1e-4, 9e-4, 1.1e-3, 1e-2, 0.1])
+def test_nearly_opposite_ends_of_unequal_lengths_go_round_between_them(off) -> None:
+    a = torch.tensor([1.0, 0.0]).double()
+    b = 3 * torch.tensor([math.cos(math.pi - off), math.sin(math.pi - off)]).double()
+    lengths = walk(a, b, 9).norm(dim=-1)
+    torch.testing.assert_close(lengths, torch.linspace(1, 3, 9).double())
+
+
 def test_opposite_ends_in_float32() -> None:
     a = torch.randn(64, 100, generator=torch.Generator().manual_seed(0))
     between = slerp(a, -a, 0.5)

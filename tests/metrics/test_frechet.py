@@ -85,12 +85,31 @@ def test_statistics_are_float64_with_ddof_one_whatever_the_input():
 
 
 def test_large_thin_sets_agree_with_the_full_covariances():
-    """More rows than EXACT_BELOW on both sides, fewer than dimensions: the cross-Gram's eigenvalues."""
+    """More rows than EXACT_BELOW on both sides, fewer than dimensions."""
     rng = np.random.default_rng(5)
     x, y = rng.standard_normal((600, 640)), 1.5 * rng.standard_normal((620, 640))
     thin = trace_of_root(fit(x), fit(y))
     expected = np.linalg.svd(fit(x).centred @ fit(y).centred.T, compute_uv=False).sum()
-    assert thin == pytest.approx(float(expected), rel=1e-7)
+    assert thin == pytest.approx(float(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m"), [(540, 540), (540, 900), (900, 900)])
+def test_one_direction_far_above_the_others_costs_no_digits(n, m):
+    """Independent directions of known deviation, one of them 10,000 times the rest."""
+    d = 600
+    rng = np.random.default_rng(6)
+    basis = np.linalg.qr(rng.standard_normal((d, d)))[0]
+    deviations = np.where(np.arange(d) == 0, 1e4, 1.0)
+    sets = []
+    for rows, scale in ((n, 1.0), (m, 1.5)):  # exactly uncorrelated rows of exact variance
+        rank = min(rows - 1, d)
+        centred = np.linalg.qr(np.c_[np.ones(rows), rng.standard_normal((rows, rank))])[0][:, 1:]
+        chosen = deviations[:rank] * scale
+        sets.append((np.sqrt(rows - 1) * centred * chosen) @ basis[:rank])
+    shared = min(n - 1, m - 1, d)
+    expected = 1.5 * (deviations[:shared] ** 2).sum()
+    found = trace_of_root(*(fit(rows) for rows in sets))
+    assert found == pytest.approx(expected, rel=2e-8)
 
 
 def test_one_example_is_undefined_and_few_are_warned_of():
