@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from genctl.data.cache import forget
 from genctl.metrics.measure import Array, as_matrix
-from genctl.metrics.rows import mean_of
 
 BLOCK_BYTES = 2**26
 """Of one block of distances, and of the differences that are measured at a time."""
 SPARE = 8
-"""Candidates beyond the k nearest that are measured again: rounding may have swapped them."""
+"""Candidates beyond the k nearest that are measured again: rounding may have swapped them. Where it
+may have hidden more, those are too."""
+CENTRE_ROWS = 101
+"""How many rows the centre is the median of: one row far away must not carry it off."""
 FLAT = 8
 """Dimensions up to which a tree finds candidates faster than all distances do: toys."""
 
@@ -100,7 +102,8 @@ def blocks(x: Array, y: Array) -> Iterator[Block]:
 
     For a part of x all parts of y follow, before the next part of x comes.
     """
-    centre = mean_of(y)
+    some = np.linspace(0, len(y) - 1, min(len(y), CENTRE_ROWS)).astype(np.int64)
+    centre = np.median(as_matrix(y[some]), axis=0)
     width = x.shape[1]
     # Higham, Accuracy and Stability, (3.5): a sum of D products is off by D·u of their magnitude.
     unit = (4 * width + 16) * np.finfo(np.float64).eps / 2
@@ -158,12 +161,32 @@ def nearest(
         rows = np.repeat(np.arange(len(values)), kept)
         exact = between(block.x, block.y, rows, candidates.ravel()).reshape(-1, kept)
         exact[np.isinf(np.take_along_axis(values, candidates, axis=1))] = np.inf
+        if kept < values.shape[1]:
+            _take_in_hidden(block, candidates, exact, k)
         exact = np.concatenate([squared[block.rows], exact], axis=1)
         which = np.concatenate([index[block.rows], candidates + block.columns.start], axis=1)
         order = np.lexsort((which, exact), axis=1)[:, :k]
         squared[block.rows] = np.take_along_axis(exact, order, axis=1)
         index[block.rows] = np.take_along_axis(which, order, axis=1)
     return squared, index
+
+
+def _take_in_hidden(block: Block, candidates: NDArray[np.int64], exact: Floats, k: int) -> None:
+    """Replace candidates, in place, by what rounding may have hidden: nearer than the k-th."""
+    limit = np.partition(exact, k - 1, axis=1)[:, k - 1 : k]
+    doubtful = block.values - block.error < limit
+    np.put_along_axis(doubtful, candidates, False, axis=1)
+    doubtful &= limit > 0  # nothing is nearer than 0
+    found = np.flatnonzero(doubtful.any(axis=1))
+    if not len(found):
+        return
+    measured = np.full((len(found), block.values.shape[1]), np.inf)
+    np.put_along_axis(measured, candidates[found], exact[found], axis=1)
+    rows, columns = np.nonzero(doubtful[found])
+    measured[rows, columns] = block._exact(found[rows], columns)
+    measured[np.isinf(block.values[found])] = np.inf
+    candidates[found] = np.argsort(measured, axis=1, kind="stable")[:, : candidates.shape[1]]
+    exact[found] = np.take_along_axis(measured, candidates[found], axis=1)
 
 
 def radii(rows: Array, *ks: int) -> list[Floats]:

@@ -73,6 +73,35 @@ def test_as_defined(n, m, d, scale, shift):
     assert five == pytest.approx(expected, abs=1e-12)  # dc keeps its own k
 
 
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("far", [1e6, 1e9])
+@pytest.mark.parametrize("in_front", [True, False])
+def test_one_row_far_away_misplaces_no_other(far, in_front):
+    """Products of rows centred on their mean would be off by more than all other distances."""
+    rng = np.random.default_rng(1)
+    real, generated = 0.01 * rng.standard_normal((2, 150, 20))
+    outlier = np.full((1, 20), far)
+    real = np.concatenate([outlier, real] if in_front else [real, outlier])
+    found, _ = taken(generated, real)
+    assert found == pytest.approx(naive(generated, real), abs=1e-12)
+    distances, index = nearest(generated, real, 5)
+    expected = squared(generated, real)
+    assert np.array_equal(index, np.argsort(expected, axis=1, kind="stable")[:, :5])
+    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :5], rtol=1e-12)
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("scale", [1.0, 1e8])
+def test_what_rounding_hides_is_found(scale):
+    """Both sets far from the centre, which is the median of the other half of the rows."""
+    rng = np.random.default_rng(2)
+    near = 1e-3 * rng.standard_normal((120, 12)) + scale
+    y = np.concatenate([rng.standard_normal((130, 12)), near])
+    x = near[:40] + 1e-4 * rng.standard_normal((40, 12))
+    _, index = nearest(x, y, 3)
+    assert np.array_equal(index, np.argsort(squared(x, y), axis=1, kind="stable")[:, :3])
+
+
 def test_far_from_the_origin():
     """Near 100 with spread 0.1 float32 products lose all digits; the definition is met exactly."""
     rng = np.random.default_rng(0)
