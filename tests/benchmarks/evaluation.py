@@ -9,9 +9,9 @@ torch-fidelity with its defaults (batch 64, worker processes) and without its ca
 flow of pytorch-fid (batch 50, worker processes, scipy's matrix root) around the same network, and
 ``genctl evaluate`` with an empty data cache. ``network``: uint8 batches in memory to features.
 ``trace``: Tr (Σ₁Σ₂)^½ alone, from fitted statistics. ``rest``: what comes after the features, once,
-of 10,000 a side, and its share of an evaluation at the network's own speed. ``memory``: the most that precision, recall,
-density, coverage and the clusters of prd take, of 10,000 a side, in a process of their own. Rounds are interleaved in one process, and
-medians are compared. The weights are random but the same for all, so the values must agree too.
+of 10,000 a side, and its share of an evaluation at the network's own speed. ``memory``: the most
+that precision, recall, density, coverage and the clusters of prd take, of 10,000 a side, in a process
+of their own. Rounds are interleaved in one process, and medians are compared. The weights are random but the same for all, so the values must agree too.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def rest(n: int, dimensions: int, images_per_second: float) -> dict[str, Any]:
         return Features(values, inception_score.log_softmax(rng.standard_normal((n, 1000))))
 
     evidence, seconds = Evidence(side(), side()), {}
-    for module in (frechet, inception_score, kid, precision_recall, density_coverage):
+    for module in (frechet, inception_score, kid, precision_recall, density_coverage, prd):
         start = time.perf_counter()
         module.MEASURE.take(evidence, Settings())
         seconds[module.MEASURE.name] = time.perf_counter() - start

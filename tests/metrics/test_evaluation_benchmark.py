@@ -40,7 +40,7 @@ def test_the_command_runs_and_writes_its_record(inception_weights, tmp_path, cap
         assert row["difference_of_traces"] < 1e-5
         assert row["ratio_to_sqrtm"] == pytest.approx(row["sqrtm_seconds"] / row["genctl_seconds"])
     rest = record["rest"]
-    assert set(rest["seconds"]) == {"fid", "is", "kid", "pr", "dc"}
+    assert set(rest["seconds"]) == {"fid", "is", "kid", "pr", "dc", "prd"}
     assert 0 < rest["share_of_fid_is_kid"] < rest["share_of_all"] < 1
     memory = record["memory"]
     assert memory["imported_mib"] <= memory["with_features_mib"] <= memory["peak_mib"]
