@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+
 import numpy as np
 
-from genctl.report.curves import Curves
+from genctl.report.balance import too_strong, too_weak
+from genctl.report.curves import CLOCKS, COUNTERS, Curves
 from genctl.report.game import Game
-from genctl.report.signals import growth, lasting, median, spread, swing
-from genctl.report.symptoms import (
-    Symptom,
-    generator_is_still,
-    is_held_out,
-    too_strong,
-    too_weak,
+from genctl.report.signals import (
+    exponential,
+    growth,
+    largest,
+    lasting,
+    median,
+    smooth,
+    spread,
+    swing,
 )
+from genctl.report.symptoms import Symptom, generator_is_still, is_held_out, is_young
+
+_JUDGED = ("grad_norm/", "score/", "wasserstein", "began/")
+"""Signals whose growth is judged by what the game makes of it."""
+
+_SETTING = re.compile(r"(^|[^a-z])(lr|rate|scale|step|steps|epoch|images|samples|tokens)([^a-z]|$)")
 
 
 def not_finite(curves: Curves, game: Game) -> Symptom | None:
@@ -51,6 +63,9 @@ def diverging(curves: Curves, game: Game) -> Symptom | None:
     lost = _never_came_back(curves, game)
     if lost is not None:
         return lost
+    rising = _without_end(curves, game) or _multiplying(curves, game)
+    if rising is not None:
+        return rising
     found: list[tuple[float, float, str, int]] = []
     for key, factor_needed, floor, least in _growing_keys(curves, game):
         values = curves.columns[key]
@@ -204,12 +219,55 @@ def _never_came_back(curves: Curves, game: Game) -> Symptom | None:
     return None
 
 
+def _without_end(curves: Curves, game: Game) -> Symptom | None:
+    """A Wasserstein estimate that rises to the end about as fast as a straight line, or faster.
+
+    That of a constrained critic rises for some steps and then falls or rests, whatever its scale.
+    What its generator does not follow at all is no divergence: the critic is too strong.
+    """
+    values = curves.get("wasserstein")
+    if game.kind != "critic" or values is None or is_young(curves) or generator_is_still(curves):
+        return None
+    smoothed = smooth(values)
+    seen = smoothed[np.isfinite(smoothed)]
+    if len(seen) < 12:
+        return None
+    quarters = [float(np.median(part)) for part in np.array_split(seen, 4)]
+    ratios = [b / a if a > 0 else 0.0 for a, b in itertools.pairwise(quarters)]
+    start, late = float(np.median(seen[: max(3, len(seen) // 10)])), float(np.median(seen[-3:]))
+    if not (min(ratios) > 1.25 and late > 8 * abs(start)):
+        return None
+    text = f"wasserstein has risen from {start:.3g} to {late:.3g}, and is still rising"
+    return Symptom("divergence", 0.7, len(curves) // 4, len(curves) - 1, text)
+
+
+def _multiplying(curves: Curves, game: Game) -> Symptom | None:
+    """A signal of any name that grows exponentially to the end, if no other rule judges it.
+
+    Rates and scales may be made to: they are settings, no measurements. A beaten player's loss may
+    climb far, and that of a critic may drift, but not like this.
+    """
+    judged = _JUDGED if game.kind == "critic" else ("loss/", *_JUDGED)
+    for key, values in curves.columns.items():
+        if key in CLOCKS or key.startswith((*COUNTERS, *judged)) or _SETTING.search(key):
+            continue
+        sizes = np.abs(values)
+        factor = exponential(sizes)
+        if factor is not None and median(sizes, -3) > 100 and not is_held_out(key):
+            text = f"{key} grew to {median(values, -3):.3g}, {factor:.3g} times its size at first"
+            return Symptom("divergence", 0.7, len(curves) // 4, len(curves) - 1, text)
+    return None
+
+
 def _ordinary_swing(part: np.ndarray, game: Game) -> float:
     """How far a loss or value may swing: half of its size, where it has one."""
+    part = part[np.isfinite(part)]
+    if not len(part):
+        return float("inf")
     half = 0.5 * median(np.abs(part))
     if game.kind == "single":
         # A difference that lies around zero, as contrastive divergence logs, has no size.
-        return half if np.nanmin(part) > 0 or np.nanmax(part) < 0 else float("inf")
+        return half if part.min() > 0 or part.max() < 0 else float("inf")
     return max(half, 0.3) if game.kind == "classifier" else half
 
 
@@ -248,7 +306,7 @@ def _resting_place(curves: Curves, game: Game, late: int) -> str | None:
         gap = curves.get("wasserstein")
         if gap is None:
             return None
-        rest, most = abs(median(gap, late)), float(np.nanmax(np.abs(gap)))
+        rest, most = abs(median(gap, late)), largest(gap)
         return f"wasserstein {rest:.2g}" if rest <= max(0.05 * most, 1e-3) else None
     if game.kind == "classifier":
         real, fake = median(curves.get("score/real"), late), median(curves.get("score/fake"), late)

@@ -7,6 +7,7 @@ from typing import Any
 
 from genctl.report.curves import Curves
 from genctl.report.game import Game
+from genctl.report.key_names import says_anything
 
 USUAL_RATE = 2e-4
 """Adam's rate in most GAN papers; only for logs that do not say theirs."""
@@ -27,7 +28,12 @@ class Remedies:
         self.players = [key.removeprefix("loss/") for key in curves.starting("loss/")]
 
     def too_short(self) -> str:
-        """Train on, or log more often."""
+        """Train on, or log more often; or log something that can be read."""
+        if len(self.curves) and not says_anything(self.curves):
+            return (
+                "log what can be read: a loss as loss/PLAYER, and of a game score/real, score/fake "
+                "and diversity too, as every run of genctl does"
+            )
         every = self._number("log", "every", 100)
         return f"train on, or log more often: --set log.every={max(1, every // 10)}"
 

@@ -71,6 +71,12 @@ def spread(values: np.ndarray | None, start: int = 0, end: int | None = None) ->
     return float(np.ptp(np.percentile(part, [5, 95]))) if len(part) else float("nan")
 
 
+def largest(values: np.ndarray) -> float:
+    """The largest of the finite sizes; 0 when there are none."""
+    sizes = np.abs(values[np.isfinite(values)])
+    return float(sizes.max(initial=0.0))
+
+
 def still(values: np.ndarray) -> bool:
     """Whether a signal has kept to a few per cent of one value from beginning to end."""
     seen = values[np.isfinite(values)]
@@ -115,6 +121,26 @@ def growth(values: np.ndarray, floor: float) -> tuple[float, int] | None:
     above = np.flatnonzero(seen < 10 * base)
     start = int(above[-1]) + 1 if len(above) else 0
     return factor, int(rows[min(start, len(rows) - 1)])
+
+
+def exponential(values: np.ndarray) -> float | None:
+    """How many times a size has grown, if it multiplies itself again and again until the end.
+
+    A counter, however large it becomes, does not: its last quarter is less than twice the one
+    before.
+
+    Args:
+        values: ``(R,)`` sizes, not negative.
+    """
+    seen = values[np.isfinite(values)]
+    if len(seen) < 8:
+        return None
+    quarters = [float(np.median(part)) for part in np.array_split(seen, 4)]
+    base = quarters[0]
+    late = float(np.median(seen[-3:]))
+    if not (base > 0 and late > 1000 * base):
+        return None
+    return late / base if quarters[3] > 3 * quarters[2] > 4.5 * quarters[1] else None
 
 
 def swing(values: np.ndarray) -> Swing | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_up_runs import wander
 
-from genctl.report.signals import growth, lasting, median, smooth, spread, swing
+from genctl.report.signals import exponential, growth, lasting, median, smooth, spread, swing
 
 
 @pytest.mark.parametrize("period", [5, 8, 13, 20])
@@ -65,6 +65,16 @@ def test_growth_wants_a_rise_that_goes_on() -> None:
     assert growth(spike, 1e-9) is None  # it came back
     assert growth(1e-6 * np.exp(x / 6), 1.0) is None  # growth from nothing to nothing
     assert growth(np.exp(x / 6)[:5], 1e-9) is None
+
+
+def test_exponential_tells_what_multiplies_itself_from_what_counts() -> None:
+    x = np.linspace(0, 1, 60)
+    assert exponential(np.exp(12 * x)) > 1000
+    assert exponential(np.exp(3 * x)) is None  # too little
+    for counted in (1e9 * x, 1e9 * x**2, np.full(60, 7.0), np.zeros(60)):
+        assert exponential(counted) is None
+    assert exponential(np.exp(12 * np.minimum(x, 0.5))) is None  # it has stopped
+    assert exponential(np.exp(12 * x)[:5]) is None
 
 
 def test_smooth_median_and_spread_skip_holes() -> None:

@@ -29,13 +29,17 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from genctl.config.load import load_config, read_yaml
+from genctl.cli.main import main
+from genctl.config.load import load_config, read_yaml, to_yaml, with_overrides
+from genctl.data import build
 from genctl.data import decode as decoder
 from genctl.data.arrays import read_idx, read_npz
 from genctl.data.dataset import open_dataset
 from genctl.data.decode import BrokenImageError, decode
 from genctl.data.labels import name_facts
 from genctl.engine import checkpoint
+from genctl.engine.fit import fit
+from genctl.engine.run import open_run
 from genctl.errors import GenctlError
 from genctl.report.curves import read_curves
 from genctl.report.diagnosis import diagnose
@@ -259,6 +263,75 @@ def test_metadata_in_an_archive_is_bounded(tmp_path):
     bounded(opened, tmp_path / "x.tar.gz", most=50, says="its metadata has 136,314,880 bytes")
 
 
+def many_metadata(path: Path, count: int, size: int, png_too: bytes) -> Path:
+    """A folder, zip or tar with one picture and ``count`` metadata files of spaces."""
+    names = [f"d{i}/metadata.csv" for i in range(count)]
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("a.png", png_too)
+            for name in names:
+                archive.writestr(name, b" " * size)
+    elif path.suffix == ".gz":
+        with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+            for name, content in [("a.png", png_too), *((name, b" " * size) for name in names)]:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    else:
+        for name in names:
+            (path / name).parent.mkdir(parents=True)
+            (path / name).touch()
+            os.truncate(path / name, size)  # takes no room on the disk
+        (path / "a.png").write_bytes(png_too)
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x"])
+def test_all_metadata_of_a_source_have_one_budget(name, tmp_path):
+    """Each is within the bound of one; what was read before the refusal is within it too."""
+    path = many_metadata(tmp_path / name, 8, 60 * MIB, png())
+    total = "503,316,480" if name == "x.zip" else "188,743,680"
+    bounded(opened, path, most=20 if name == "x.zip" else 260, says=f"{total} bytes")
+
+
+def test_what_a_zip_declares_is_judged_before_anything_is_read(tmp_path):
+    path = many_metadata(tmp_path / "x.zip", 1, 100 * MIB, png())
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 2**32 - 2)
+    path.write_bytes(data)
+    bounded(opened, path, most=20, says="over 1000 times its own size")
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv"])
+def test_a_row_of_metadata_does_not_unpack_to_twenty_times_its_text(name):
+    text = '{"file_name":"a","text":[' + "{}," * (5 * MIB) + "{}]}"
+    if name == "metadata.csv":
+        text = "file_name" + ",aa" * (5 * MIB)
+    bounded(lambda: name_facts(["a"], [(name, text)], "x"), most=60, says="error.* line 1 has")
+    rows = "".join(f'{{"file_name":"{i}","label":[{"{}," * 250_000}{{}}]}}\n' for i in range(20))
+    names = [str(i) for i in range(20)]
+    bounded(lambda: name_facts(names, [("m.jsonl", rows)], "x"), most=60, says="list or an object")
+
+
+def test_the_number_of_cores_does_not_decide_the_memory(tmp_path, monkeypatch):
+    """Members of 20 MiB that are read faster than they are decoded; one alone exceeds the bound."""
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for i, size in enumerate([20 * MIB] * 24 + [80 * MIB]):
+            info = tarfile.TarInfo(f"{i:02d}.png")
+            info.size = size
+            archive.addfile(info, io.BytesIO(bytes(size)))
+
+    def slow(data, *more):
+        time.sleep(0.3)
+        raise BrokenImageError(f"seen {len(data):,}")
+
+    monkeypatch.setattr(build, "decode", slow)
+    monkeypatch.setattr(build, "_cores", lambda: 16)
+    monkeypatch.setattr(build, "IN_FLIGHT_BYTES", 60 * MIB)
+    bounded(opened, tmp_path / "x.tar", most=200, says="25 of 25 image files are broken")
+
+
 def test_rows_of_metadata_are_not_kept_in_a_list():
     text = '{"file_name":"x"}\n' * 100_000
     bounded(lambda: name_facts(["a"], [("metadata.jsonl", text)], "x").labels, most=15)
@@ -417,7 +490,45 @@ def test_safetensors_that_promise_too_much(content, tmp_path):
     data = struct.pack("<Q", len(content)) + content if content[:1] == b"{" else content
     (tmp_path / "x.safetensors").write_bytes(data)
     digest = checkpoint.hashlib.sha256(data).hexdigest()
-    bounded(checkpoint._read_tensors, tmp_path / "x.safetensors", digest, most=30, says="error|\\{")
+    path = tmp_path / "x.safetensors"
+    with path.open("rb") as file:
+        bounded(checkpoint._tensors_of, path, file, digest, most=30, says="error|\\{")
+
+
+def with_config(tmp_path, **changes):
+    run = tmp_path / "run"
+    shutil.copytree(STORED, run, symlinks=True)
+    config = with_overrides(read_yaml(run / "config.yaml"), changes)
+    (run / "config.yaml").write_text(to_yaml(config))
+    return run, config
+
+
+WIDE = {"model.generator.width": 12_000, "model.generator.depth": 4}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        WIDE,
+        {"model.discriminator.width": 20_000},
+        {"model.generator.depth": 10**9},
+        {"model.history": 10**9},
+        {"model.latent_dim": 2**40},
+    ],
+)
+def test_networks_that_the_checkpoint_has_no_weights_for(changes, tmp_path):
+    """The configuration is edited or made up: nothing is allocated by what it says."""
+    run, config = with_config(tmp_path, **changes)
+    bounded(open_run, run, "cpu", most=60, says="do not fit its config.yaml")
+    goes_on = functools.partial(fit, config, None, run, device="cpu", resume="latest")
+    bounded(goes_on, most=120, says="do not fit its config.yaml")
+
+
+def test_a_dry_run_counts_without_memory():
+    wide = [f"{key}={value}" for key, value in WIDE.items()]
+    changes = [word for text in wide for word in ("--set", text)]
+    words = ["train", "--preset", "gan-ring", *changes, "--dry-run", "--device", "cpu", "--json"]
+    bounded(main, words, most=120, says="0")
 
 
 def test_a_state_of_a_hundred_megabytes(tmp_path):
@@ -473,7 +584,7 @@ ROW = {"step": 1, "loss/generator": 1.0}
         (b"[" * (20 * MIB), 20, "none of its 1 lines"),
         (b'{"step": 1}\n' + b" " * (50 * MIB), 20, "too-short"),
         (b'{"step": ' + b"9" * 5000 + b"}\n" + b'{"step": 1e400}\n{"step": NaN}\n{"step": 1}\n', 20, "too-short"),
-        (b"".join(b'{"step": %d, "k%d": 1}\n' % (i, i) for i in range(4_000)), 120, "healthy"),
+        (b"".join(b'{"step": %d, "k%d": 1}\n' % (i, i) for i in range(4_000)), 120, "too-short"),
         (b'{"step": 1, ' + b", ".join(b'"k%d": 1' % i for i in range(60_000)) + b"}\n", 40, "too-short"),
         (b"".join(b'{"step": %d, "loss/g": 1e308, "b": -Infinity}\n' % i for i in range(2000)), 20, "divergence"),
     ],
