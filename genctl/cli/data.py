@@ -45,6 +45,10 @@ def cache(
     inception_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights of the standard network.")
     ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="With --statistics: prepare the data as this run did."),
+    ] = None,
     n: Annotated[
         int | None, typer.Option("-n", min=1, help="At most so many; default: 10,000 or all.")
     ] = None,
@@ -74,6 +78,7 @@ def cache(
 
         kept = keep_statistics(
             spec,
+            run=run,
             size=edge_of(size),
             features=features,
             inception_weights=inception_weights,
@@ -92,7 +97,7 @@ def cache(
         text = f"{spec}: {kept['features']} features of {kept['n']} examples {done} ({size})"
         emit({"data": spec, **kept}, json_output, text)
         return 0
-    if any(option is not None for option in (features, inception_weights, n, out)):
+    if any(option is not None for option in (features, inception_weights, run, n, out)):
         raise UsageError("data cache", "features without --statistics", "add --statistics")
     from genctl.data.cache import cache_info, clear_cache
 

@@ -26,7 +26,11 @@ def evaluate(
         bool, typer.Option("--compare", help="Results side by side: --compare A.json B.json.")
     ] = False,
     unlike_protocols: Annotated[
-        bool, typer.Option("--unlike-protocols", help="Compare even numbers of other meaning.")
+        bool,
+        typer.Option(
+            "--unlike-protocols",
+            help="With --compare or --baseline: compare even numbers of other meaning.",
+        ),
     ] = False,
     fid: Annotated[
         bool, typer.Option("--fid", help="Fréchet distance (`fd` in other features).")
@@ -235,6 +239,7 @@ def evaluate(
         plot=plot,
         require=require or [],
         baseline=baseline,
+        unlike=unlike_protocols,
         device=device,
         batch_size=batch_size,
         precision=precision,

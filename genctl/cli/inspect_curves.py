@@ -31,7 +31,10 @@ def inspect_curves(
     from genctl.engine.run_directory import RunDirectory
     from genctl.report.curves import read_curves
     from genctl.report.diagnosis import diagnose
+    from genctl.report.places import require_writable
 
+    if plot is not None:
+        require_writable(plot, "--plot")
     read = [read_curves(run) for run in runs]
     found = [diagnose(curves) for curves in read]
     for curves in read:

@@ -57,6 +57,7 @@ def interpolate(
         raise UsageError(option, "--codes moves one code and nothing else", "leave one of them out")
 
     from genctl.engine.run import open_run
+    from genctl.report.places import require_writable
     from genctl.report.walks import check_out, read_ends, sweep_codes, write_walk
 
     if out is not None:
@@ -64,6 +65,7 @@ def interpolate(
     opened = open_run(run, device, raw_weights=raw_weights, precision_name=precision)
     name = "codes" if codes else "walk"
     out = out or opened.path / "samples" / f"{name}-{seed}-step-{opened.step:08d}.png"
+    require_writable(out, "--out")
     if codes:
         frames = sweep_codes(opened, rows or ROWS, steps, seed, batch_size)
     else:

@@ -69,6 +69,7 @@ class ProbeErrors:
         n_test: test examples.
         protocol: how it was done.
         reason: why there are none, if there are none.
+        left_out: numbers of labels that nothing could be learned from, and why.
     """
 
     errors: dict[tuple[str, str, int], list[float]]
@@ -76,6 +77,7 @@ class ProbeErrors:
     n_test: int = 0
     protocol: dict[str, Any] = field(default_factory=dict)
     reason: str = "nothing was fitted"
+    left_out: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

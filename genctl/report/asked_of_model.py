@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genctl.data.dataset import Dataset
 from genctl.data.spec import parse_spec
+from genctl.engine.run import Run
 from genctl.errors import CapabilityError, DataError, GenctlError, UsageError
 from genctl.metrics.measure import Evidence, Predictions, UndefinedError
 from genctl.metrics.of_model import ProbeErrors
@@ -104,6 +105,8 @@ def collect(
         assert request.real is not None
         try:
             evidence.probe = Probing(found.run, request.real, **options).errors(asked, say)
+            for count, reason in evidence.probe.left_out.items():
+                evidence.warn(f"probe: nothing was learned from {count} labels: {reason}")
         except UndefinedError as error:
             evidence.probe = ProbeErrors({}, reason=str(error))
     if "anomaly" in needs:
@@ -111,10 +114,25 @@ def collect(
         assert request.real is not None
         say("scores of normal and anomalous examples")
         evidence.anomaly = anomaly_scores(found.run, request.real, asked, options)
+        _note_seen(evidence, found.run)
     if "manifold" in needs:
         _manifold(evidence, request, found, say)
     if "asked" in needs and request.real is not None:
         evidence.ceiling = _ceiling(request, found)
+
+
+def _note_seen(evidence: Evidence, run: Run) -> None:
+    """A label that the run has seen in training is no stranger to it than the others."""
+    assert evidence.anomaly is not None
+    classes = evidence.anomaly.protocol["anomalous"]
+    if isinstance(classes, str):
+        return  # other data, of which nothing is known
+    seen = [str(k) for k in classes if k not in run.config.data.without]
+    if seen:
+        evidence.warn(
+            f"anomaly: label {', '.join(seen)} was not left out in the training of {run.path} "
+            f"(data.without is {list(run.config.data.without)}): what it has seen is not strange"
+        )
 
 
 def _manifold(

@@ -10,7 +10,7 @@ from typing import Any
 from genctl.engine.run_directory import write_atomically
 from genctl.errors import UsageError
 from genctl.metrics.measure import table
-from genctl.report.gates import first_field, protocol_differences, read_baseline
+from genctl.report.gates import MEASURE_ALIKE, differences, first_field, read_baseline
 
 Report = Mapping[str, Any]
 
@@ -43,13 +43,13 @@ def compare(
     found = [
         difference if len(names) == 2 else f"{name}: {difference}"
         for name, report in zip(names[1:], reports[1:], strict=True)
-        for difference in _differences(reports[0], report)
+        for difference in differences(reports[0], report)
     ]
     if found and not unlike:
         raise UsageError(
             "--compare",
             f"unlike protocols, so the numbers mean different things: {'; '.join(found)}",
-            "measure both alike, or give --unlike-protocols",
+            MEASURE_ALIKE,
         )
     keys = dict.fromkeys(key for report in reports for key in report["metrics"])
     result = {
@@ -66,18 +66,6 @@ def compare(
         text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
         write_atomically(out, text + "\n")
     return result
-
-
-def _differences(first: Report, other: Report) -> list[str]:
-    """Of the protocols, and of what a measure says in words: a bound is no exact likelihood."""
-    words = []
-    for key, entry in first["metrics"].items():
-        there = other["metrics"].get(key)
-        for name in entry if isinstance(entry, Mapping) and isinstance(there, Mapping) else ():
-            pair = entry[name], there.get(name)
-            if name != "reason" and all(isinstance(v, str) for v in pair) and len(set(pair)) > 1:
-                words.append(f"{key}.{name}: {pair[0]} against {pair[1]}")
-    return protocol_differences(first, other) + words
 
 
 def _measure(key: str, entries: Sequence[Any], unlike: bool) -> dict[str, Any]:

@@ -8,37 +8,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from genctl.engine import distributed
-from genctl.errors import UsageError
+from genctl.engine.run_directory import RunDirectory
+from genctl.errors import DataError, UsageError
 from genctl.metrics.features.extractor import DTYPES
-from genctl.metrics.measure import (
-    Evidence,
-    Features,
-    Measure,
-    Need,
-    Settings,
-    UndefinedError,
-    table,
-)
+from genctl.metrics.measure import Evidence, Measure, Settings, UndefinedError, table
 from genctl.metrics.of_model import DEFAULTS, OfModel
 from genctl.registry import suggest
-from genctl.report import asked_of_model, gates, kept, pictures, stacks
-from genctl.report.gather import (
-    OF_HELD_OUT,
-    Gathered,
-    Request,
-    gather,
-    mixture_of,
-    obstacle,
-    plan_of,
-    stacked_in,
-)
-from genctl.report.heldout import HeldOut
-from genctl.report.result import failure_in, result_of, save
-from genctl.report.sides import DEFAULT_N, Examples, Sampled, Stored
+from genctl.report import gates, pictures, places
+from genctl.report.collecting import collect, name_files, sides_of
+from genctl.report.gather import Gathered, Request, gather, obstacle, plan_of
+from genctl.report.places import require_writable
+from genctl.report.result import failure_in, prospect_of, result_of, save
+from genctl.report.results_of_run import place_of
+from genctl.report.sides import DEFAULT_N
 
 BATCH_SIZE = 64
 
@@ -63,6 +50,7 @@ def evaluate(
     plot: str | Path | None = None,
     require: Sequence[str] = (),
     baseline: str | Path | None = None,
+    unlike: bool = False,
     device: str = "auto",
     batch_size: int | None = None,
     precision: str | None = None,
@@ -96,6 +84,7 @@ def evaluate(
         plot: where the pictures of prd and memorization go; by default into a run's reports.
         require: gates, such as ``fid<40``.
         baseline: an earlier result, for gates such as ``fid<=baseline+2``.
+        unlike: judge such gates even if the earlier result has another protocol.
         device: auto, cpu, cuda or mps.
         batch_size: examples at a time; changes no result.
         precision: number format of the feature network, on both sides: ``fp32`` or ``bf16``, which
@@ -110,8 +99,9 @@ def evaluate(
         report: told what is being done.
 
     Returns:
-        The object that ``genctl evaluate --json`` prints. Unmet gates, and the case that nothing
-        could be taken, are in it as ``error``, with the exit code of the command.
+        The object that ``genctl evaluate --json`` prints. Unmet gates, the case that nothing could
+        be taken, and that a file could not be written at the end, are in it as ``error``, with the
+        exit code of the command.
 
     Raises:
         UsageError: unknown measure or precision, gate on a measure that is not taken, nothing to
@@ -147,7 +137,9 @@ def evaluate(
         held_out=None if held_out is None else str(held_out),
         plot=None if plot is None else Path(plot),
         size=size,
+        unlike=unlike,
     )
+    _refuse_idle(request)
     earlier = None if baseline is None else gates.read_baseline(Path(baseline))
     with distributed.processes(device):
         return answer(request, earlier, out, report or (lambda text: None))
@@ -160,6 +152,10 @@ def answer(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """The result of a checked request, equal on every process; the first one writes it."""
+    for option, path in (("--out", out), ("--plot", request.plot)):
+        if path is not None:
+            place = Path(path)
+            distributed.on_main(partial(require_writable, place, option))
     gathered = distributed.together(lambda: gather(request))
     plan = plan_of(request, gathered)
     standard = gathered.extractor is not None and gathered.extractor.standard
@@ -170,23 +166,70 @@ def answer(
     )
     gates.check_baseline(request.gates, earlier)
     pictures.check(request.plot, plan)
-    evidence = _collect(request, gathered, plan, say)
+    seen = sides_of(plan, gathered)
+    if earlier is not None and not request.unlike:
+        gates.refuse_unlike(request.gates, prospect_of(request, gathered, seen, earlier), earlier)
+    unwritable = distributed.from_main(lambda: _unwritable(gathered))
+    if unwritable is not None:
+        gathered.warnings.append(unwritable)
+    evidence = collect(request, gathered, plan, seen, say)
     entries = {m.key(standard): _take(m, evidence, request, gathered) for m in plan}
-    drawn = pictures.plan(entries, gathered, request.plot, evidence)
-    result = result_of(request, gathered, evidence, entries)
-    result["gates"] = gates.judge(request.gates, entries, earlier)
+    name_files(entries, gathered)
+    result = result_of(request, gathered, evidence, entries, seen)
+    run = gathered.run if unwritable is None else None
+    where = distributed.from_main(lambda: None if run is None else str(place_of(result, run)))
+    drawn = pictures.plan(entries, gathered, request.plot, evidence, where)
+    _judge(request, result, earlier)
+    unsaved = distributed.from_main(lambda: save(result, run, where, out))
+    lost = distributed.from_main(lambda: pictures.draw(drawn, gathered, request.batch_size))
+    if lost:
+        for name, warning in lost.items():
+            del entries[name]["picture"]
+            evidence.warn(warning)
+        unsaved = distributed.from_main(lambda: save(result, run, where, out))
+    if unsaved is not None:
+        result["error"] = unsaved
+    return result
+
+
+def _unwritable(found: Gathered) -> str | None:
+    """Why no result can be kept among a run's reports; a run that is only read is measured."""
+    if found.run is None:
+        return None
+    reports = RunDirectory(found.run.path).reports
+    error = places.obstacle(reports / "evaluate.json")
+    if error is None:
+        return None
+    reason = error.strerror or error
+    return f"{reports} cannot be written: {reason}; --out FILE keeps the result"
+
+
+def _judge(request: Request, result: dict[str, Any], earlier: dict[str, Any] | None) -> None:
+    """Put gates, and what they and the baseline say, into the result."""
+    pointless = {}
     if earlier is not None:
         differences = gates.protocol_differences(result, earlier)
         if differences:
             result["warnings"].append(
                 f"the baseline has another protocol: {'; '.join(differences)}"
             )
+        if not request.unlike:
+            pointless = gates.unlike(request.gates, result, earlier)
+    result["gates"] = gates.judge(request.gates, result["metrics"], earlier, pointless)
     error = failure_in(result)
     if error is not None:
         result["error"] = error.as_dict()
-    distributed.on_main(lambda: pictures.draw(drawn, gathered, request.batch_size))
-    distributed.on_main(lambda: save(result, gathered, out))
-    return result
+
+
+def _refuse_idle(request: Request) -> None:
+    """Refuse what no measure would look at.
+
+    Raises:
+        UsageError: held-out data, and no measure that compares with it.
+    """
+    if request.held_out is not None and "training" not in request.needs:
+        reason = "no measure here looks at it"
+        raise UsageError(f"--held-out {request.held_out}", reason, "add --memorization")
 
 
 def _checked_names(measures: Sequence[str] | None) -> list[str] | None:
@@ -224,85 +267,13 @@ def feature_precision(wanted: str | None) -> str | None:
 
 
 # --- the numbers ---------------------------------------------------------------------------------
-def _collect(
-    request: Request, found: Gathered, plan: Sequence[Measure], say: Callable[[str], None]
-) -> Evidence:
-    """Compute what the planned measures need, each thing once."""
-    needs = {need for m in plan if obstacle(m, found) is None for need in m.needs}
-    evidence = Evidence()
-    if found.extractor is not None and found.extractor.warning:
-        evidence.warn(found.extractor.warning)
-    for side, key in ((found.generated, "generated"), (found.real, "real")):
-        wanted = key in needs or (key == "generated" and "classes" in needs)
-        if not wanted or side is None:
-            continue
-        if isinstance(side, Stored):
-            setattr(evidence, key, side.features)
-        else:
-            assert found.extractor is not None
-            what = f"{found.extractor.name} features of {len(side)} {key} examples"
-            if key == "real":
-                assert isinstance(side, Examples)
-                seen = kept.real_features(
-                    found.extractor, side, request.batch_size, request.known, what, say
-                )
-            else:
-                say(what)
-                seen = kept.features_of(
-                    found.extractor, side, request.batch_size, classes=_counts_classes(needs, found)
-                )
-            setattr(evidence, key, seen)
-    if "training" in needs and found.parts is not None:
-        found.parts.see(evidence, lambda side: _through(found, side, request.batch_size), say)
-    if "asked" in needs and isinstance(found.generated, Sampled):
-        asked = found.generated.asked
-        evidence.asked = None if asked is None else asked.numpy()
-    mixture = mixture_of(found)
-    if "mixture" in needs and mixture is not None:
-        evidence.mixture = mixture.modes.numpy(), mixture.unit
-    stacked = stacked_in(found)
-    if "mixture" in needs and stacked is not None:
-        evidence.stacked = stacks.see(found, stacked, request.batch_size, _through)
-    if needs & set(OF_HELD_OUT):
-        assert found.run is not None
-        assert request.real is not None
-        held = HeldOut(
-            found.run,
-            request.real,
-            n=request.n,
-            seed=request.seed,
-            batch_size=request.batch_size,
-            download=request.download,
-            strict=request.strict,
-        )
-        if "likelihood" in needs:
-            say(f"log-likelihood of {len(held)} held-out examples")
-            evidence.likelihood = held.log_likelihoods()
-        if "labels" in needs:
-            evidence.predictions = held.predictions()
-        if "clusters" in needs:
-            evidence.clusters = held.clusters()
-        evidence.warnings += [w for w in held.warnings if w not in evidence.warnings]
-    asked_of_model.collect(evidence, request, found, needs, say)
-    return evidence
-
-
-def _counts_classes(needs: set[Need], found: Gathered) -> bool:
-    """Whether a measure reads the class probabilities of generated examples."""
-    return "classes" in needs or ("mixture" in needs and stacked_in(found) is not None)
-
-
-def _through(found: Gathered, side: Examples, batch_size: int) -> Features:
-    assert found.extractor is not None
-    return kept.features_of(found.extractor, side, batch_size)
-
-
 def _take(
     measure: Measure, evidence: Evidence, request: Request, found: Gathered
 ) -> dict[str, Any]:
     reason = obstacle(measure, found)
     if reason is not None:
-        return measure.undefined(f"{reason.thing}: {reason.reason}")
+        remedy = f"; {reason.remedy}" if isinstance(reason, DataError) and reason.remedy else ""
+        return measure.undefined(f"{reason.thing}: {reason.reason}{remedy}")
     try:
         entry = measure.take(evidence, request.settings)
     except UndefinedError as error:

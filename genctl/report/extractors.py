@@ -97,6 +97,33 @@ def choose(
     )
 
 
+def doubts(
+    extractor: Extractor, shapes: Sequence[tuple[int, ...]], precision: str | None
+) -> list[str]:
+    """What must be said of examples that are compared without a network.
+
+    Args:
+        extractor: whose features.
+        shapes: one example of each side.
+        precision: number format that was asked for, if any.
+    """
+    if not isinstance(extractor, Pixels | Points):
+        return []
+    found = []
+    said = extractor.protocol["precision"]
+    if precision not in (None, said):
+        found.append(f"--precision {precision}: {extractor.name} pass no network, they are {said}")
+    apart = list(dict.fromkeys(shapes))
+    if isinstance(extractor, Pixels) and len(apart) > 1:
+        kinds = " and of ".join(str(tuple(shape)) for shape in apart)
+        made = f"{extractor.height}x{extractor.width} in {extractor.channels} channels"
+        found.append(
+            f"the sides hold pictures of {kinds}, all brought to {made}: part of the distance is "
+            "that of size and colour"
+        )
+    return found
+
+
 def _classifier(address: str, device: str, precision: str) -> ClassifierFeatures:
     run = open_run(address, device)
     run.require("features")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genctl.errors import DataError, UsageError
+from genctl.metrics.measure import table
 from genctl.reading import read_limited
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -118,9 +119,18 @@ def check_baseline(gates: Sequence[Gate], baseline: Mapping[str, Any] | None) ->
 
 
 def judge(
-    gates: Sequence[Gate], metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None
+    gates: Sequence[Gate],
+    metrics: Mapping[str, Any],
+    baseline: Mapping[str, Any] | None,
+    pointless: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """What each gate found: ``require``, ``value``, ``met``. A null value does not meet a gate.
+
+    Args:
+        gates: the gates.
+        metrics: of the result.
+        baseline: an earlier result.
+        pointless: gates that mean nothing, by their text, and why: they are not met.
 
     Raises:
         UsageError: a relative gate without a baseline, or a baseline without that number; or a gate
@@ -134,7 +144,10 @@ def judge(
             raise UsageError(f"--require {gate.text!r}", f"{said} is not a number", EXAMPLE)
         bound = gate.bound + (_baseline_value(gate, baseline) if gate.relative else 0.0)
         met = value is not None and OPERATORS[gate.op](value, bound)
-        found.append({"require": gate.text, "value": value, "bound": bound, "met": met})
+        entry = {"require": gate.text, "value": value, "bound": bound, "met": met}
+        if gate.text in (pointless or {}):
+            entry |= {"met": False, "reason": (pointless or {})[gate.text]}
+        found.append(entry)
     return found
 
 
@@ -184,6 +197,7 @@ def _baseline_value(gate: Gate, baseline: Mapping[str, Any] | None) -> float:
 
 
 _MAKE_ONE = "`genctl evaluate … --out FILE` writes one"
+MEASURE_ALIKE = "measure both alike, or give --unlike-protocols"
 
 COMPARED = (
     "extractor",
@@ -198,29 +212,97 @@ COMPARED = (
 )
 """What two protocols must share, besides the numbers of examples, to be comparable."""
 
+OF_FEATURES = COMPARED[:6]
+"""Those of them that say whose features were compared, for measures of features."""
+
 COMPARED_REAL = ("fingerprint", "shape", "crop", "binarise")
 """What their real sides must share: other data, or data that was prepared in another way."""
 
 
-def protocol_differences(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """How two reports differ in what their numbers mean; empty: they are comparable."""
-    pairs = [
-        (key, first.get(key), second.get(key)) for key in ("features", "n_generated", "n_real")
-    ]
+def protocol_differences(
+    first: Mapping[str, Any], second: Mapping[str, Any], measure: str | None = None
+) -> list[str]:
+    """How two reports differ in what their numbers mean; empty: they are comparable.
+
+    Args:
+        first: a report.
+        second: another.
+        measure: only what concerns this one of their measures, by its key.
+    """
+    features, examples = _concern(measure)
     a, b = _mapping(first.get("protocol")), _mapping(second.get("protocol"))
-    pairs += [(key, a.get(key), b.get(key)) for key in COMPARED]
+    pairs = []
+    if features:
+        pairs += [(key, first.get(key), second.get(key)) for key in ("features", "n_generated")]
+    if examples:
+        pairs += [("n_real", first.get("n_real"), second.get("n_real"))]
+    pairs += [
+        (key, a.get(key), b.get(key))
+        for key in COMPARED
+        if (features or key not in OF_FEATURES) and (examples or key != "split")
+    ]
     mine, other = _mapping(a.get("settings")), _mapping(b.get("settings"))
-    pairs += _shared(mine, other)
+    pairs += shared({k: v for k, v in mine.items() if measure in (None, k)}, other)
     real, others = _mapping(a.get("real")), _mapping(b.get("real"))
     pairs += [
         (f"real {key}", real[key], others[key])
         for key in COMPARED_REAL
-        if key in real and key in others
+        if examples and key in real and key in others
     ]
     return [f"{key}: {left} against {right}" for key, left, right in pairs if left != right]
 
 
-def _shared(
+def _concern(measure: str | None) -> tuple[bool, bool]:
+    """Whether features, and whether the real examples among them, decide a measure's numbers."""
+    known = next((m for m in table().values() if measure in (m.name, m.other_name)), None)
+    if measure is None or known is None:
+        return True, True
+    needs = set(known.needs)
+    return bool(needs & {"generated", "real", "classes", "training"}), "real" in needs
+
+
+def differences(
+    first: Mapping[str, Any], other: Mapping[str, Any], measure: str | None = None
+) -> list[str]:
+    """Of the protocols, and of what a measure says in words: a bound is no exact likelihood."""
+    words = []
+    for key, entry in first["metrics"].items():
+        there = other["metrics"].get(key)
+        if measure not in (None, key) or not isinstance(there, Mapping):
+            continue
+        for name in entry if isinstance(entry, Mapping) else ():
+            pair = entry[name], there.get(name)
+            told = all(isinstance(v, str) for v in pair) and name not in ("reason", "picture")
+            if told and len(set(pair)) > 1:
+                words.append(f"{key}.{name}: {pair[0]} against {pair[1]}")
+    return protocol_differences(first, other, measure) + words
+
+
+def unlike(
+    gates: Sequence[Gate], result: Mapping[str, Any], baseline: Mapping[str, Any]
+) -> dict[str, str]:
+    """Relative gates that mean nothing, as the baseline was measured in another way; and how."""
+    found = {}
+    for gate in gates:
+        differ = differences(result, baseline, gate.metric) if gate.relative else []
+        if differ:
+            found[gate.text] = f"the baseline has another protocol: {'; '.join(differ)}"
+    return found
+
+
+def refuse_unlike(
+    gates: Sequence[Gate], prospect: Mapping[str, Any], baseline: Mapping[str, Any]
+) -> None:
+    """Refuse gates on the change where what is known already shows that protocols are unlike.
+
+    Raises:
+        UsageError: of the first of them.
+    """
+    for text, reason in unlike(gates, prospect, baseline).items():
+        raise UsageError(f"--require {text!r}", reason, MEASURE_ALIKE)
+
+
+def shared(
     mine: Mapping[str, Any], other: Mapping[str, Any], above: str = ""
 ) -> list[tuple[str, Any, Any]]:
     """What both say, however deep. ``of`` is only a name: another place may call it otherwise."""
@@ -230,7 +312,7 @@ def _shared(
             one, two = mine[key], other[key]
             deep = isinstance(one, Mapping) and isinstance(two, Mapping)
             name = f"{above}{key}"
-            pairs += _shared(one, two, f"{name}.") if deep else [(name, one, two)]
+            pairs += shared(one, two, f"{name}.") if deep else [(name, one, two)]
     return pairs
 
 

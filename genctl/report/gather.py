@@ -20,6 +20,7 @@ from genctl.report import asked_of_model, extractors, sides
 from genctl.report.gates import Gate
 from genctl.report.one_space import open_stored, require_one_space, require_told
 from genctl.report.parts import Parts, parts_of
+from genctl.report.same_rows import share
 from genctl.report.sides import Examples, Sampled, Stored
 
 CAPABILITY_OF: dict[Need, str] = {
@@ -58,6 +59,8 @@ class Request:
     held_out: str | None = None
     plot: Path | None = None
     size: int | Literal["native"] = "native"
+    unlike: bool = False
+    """Judge gates on the change even where the baseline has another protocol."""
     run: Run | None = None
     """The model that ``generated`` addresses, where it is open already."""
     known: dict[str, Features] = field(default_factory=dict)
@@ -83,6 +86,10 @@ class Gathered:
     triples: Examples | None = None
     extractor: Extractor | None = None
     missing: dict[Need, GenctlError] = field(default_factory=dict)
+    same_rows: bool = False
+    """Both sides are the same rows of the same data, some of many."""
+    warnings: list[str] = field(default_factory=list)
+    """What the reader of the numbers must know of the sides."""
 
 
 def gather(request: Request) -> Gathered:
@@ -99,6 +106,7 @@ def gather(request: Request) -> Gathered:
     asked_of_model.note_missing(request, found)
     if request.needs & {"real", "mixture"} and found.generated is not None:
         _open_real(request, found)
+        _share_rows(found)
         if stacked_in(found) is not None:
             _open_triples(request, found)
         elif mixture_of(found) is None:
@@ -200,12 +208,16 @@ def _open_examples(request: Request, found: Gathered) -> None:
         )
     if _takes_stored(request, request.generated):
         sides.require_native(request.size, request.generated, "holds features")
-        found.generated = open_stored(request.generated, request, "generated")
+        found.generated = _stored(request, request.generated, "generated")
         return
     dataset = sides.open_examples(
         request.generated, size=request.size, download=request.download, strict=request.strict
     )
     found.generated = Examples(dataset, request.n, request.seed, request.generated, "generated")
+
+
+def _stored(request: Request, path: str, role: str) -> Stored:
+    return open_stored(path, request.n, request.seed, role, request.precision)
 
 
 def _takes_stored(request: Request, side: str) -> bool:
@@ -219,7 +231,7 @@ def _open_real(request: Request, found: Gathered) -> None:
         return
     assert found.generated is not None
     if sides.has_stored(request.real, alone=not isinstance(found.generated, Stored)):
-        found.real = open_stored(request.real, request, "real")
+        found.real = _stored(request, request.real, "real")
         if not isinstance(found.generated, Stored):
             require_told(found.real, request.generated)
         return
@@ -232,7 +244,17 @@ def _open_real(request: Request, found: Gathered) -> None:
         download=request.download,
         strict=request.strict,
     )
-    found.real = Examples(dataset, request.n, request.seed, request.real, "real")
+    found.real = Examples(dataset, request.n, request.seed, request.real, "real", found.run)
+
+
+def _share_rows(found: Gathered) -> None:
+    if found.generated is None or found.real is None:
+        return
+    found.same_rows = share(found.generated, found.real)
+    if found.same_rows:
+        n = len(found.real)
+        text = f"both sides are the same data: the same {n} examples of it are taken on both"
+        found.warnings.append(text)
 
 
 def _open_triples(request: Request, found: Gathered) -> None:
@@ -255,7 +277,7 @@ def _open_triples(request: Request, found: Gathered) -> None:
         download=request.download,
         strict=request.strict,
     )
-    found.triples = Examples(test, request.n, request.seed, request.real, "triples")
+    found.triples = Examples(test, request.n, request.seed, request.real, "triples", found.run)
 
 
 def _open_parts(request: Request, found: Gathered) -> None:
@@ -266,17 +288,10 @@ def _open_parts(request: Request, found: Gathered) -> None:
     stored = sides.has_stored(request.real, alone=not isinstance(found.generated, Stored))
     if isinstance(found.generated, Stored) and not stored:
         require_told(found.generated, request.real)
-    found.parts = parts_of(
-        request.real,
-        request.held_out,
-        found.run,
-        stored=stored,
-        n=request.n,
-        seed=request.seed,
-        size=request.size,
-        download=request.download,
-        strict=request.strict,
-    )
+    found.parts = parts_of(request, found.run, stored=stored)
+    found.warnings += found.parts.warnings
+    if found.parts.unfit is not None:
+        found.missing["training"] = found.parts.unfit
 
 
 def _open_extractor(request: Request, found: Gathered) -> None:
@@ -307,6 +322,7 @@ def _open_extractor(request: Request, found: Gathered) -> None:
             raise
         found.missing["generated"] = found.missing["classes"] = error
         return
+    found.warnings += extractors.doubts(found.extractor, shapes, request.precision)
     if not found.extractor.classes and not isinstance(found.generated, Stored):
         found.missing["classes"] = DataError(
             f"{found.extractor.name} features", "have no classes", "--features inception or RUN"

@@ -1,8 +1,9 @@
 """Sides that hold stored features: they are compared with features of their own kind only.
 
 A file that ``data cache --statistics --out`` wrote says whose its features are, so the other side
-can be examples, which are then seen through the same extractor. A file that says nothing can only
-stand beside another file, and it is the user who knows that both are of one kind.
+can be examples, which are then seen through the same extractor; and how its data was prepared,
+which must be as a run prepared its own. A file that says nothing can only stand beside another
+file, and it is the user who knows that both are of one kind.
 """
 
 from __future__ import annotations
@@ -13,32 +14,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genctl.errors import DataError
-from genctl.metrics.features import stored
+from genctl.report import preparation
 from genctl.report.sides import Sampled, Stored
 
 if TYPE_CHECKING:
-    from genctl.report.gather import Gathered, Request
+    from genctl.report.gather import Gathered
 
 IDENTITY = ("extractor_hash", "range", "resize", "channels", "precision")
 """What of two extractors' protocols must be equal: see ``Extractor.protocol``."""
 WRITE_ONE = "`genctl data cache SPEC --statistics --features … --out FILE.npz` writes one that does"
+PREPARE = "genctl data cache SPEC --statistics --features … --run"
+"""How a file is made that fits a run, up to the run."""
 
 
-def open_stored(path: str, request: Request, role: str) -> Stored:
+def open_stored(path: str, n: int | None, seed: int, role: str, precision: str | None) -> Stored:
     """Stored rows, in the number format that was asked for, if any was.
 
     Raises:
         DataError: another format, or a damaged file.
     """
-    said = stored.precision_of(Path(path))
-    if request.precision not in (None, said or "fp32"):
+    side = Stored(Path(path), n, seed, role)
+    said = side.facts["precision"]
+    network = not side.told or side.told.get("extractor_hash") is not None
+    if network and precision not in (None, said or "fp32"):
         raise DataError(
             path,
-            f"its features are stored in {_in_words(said)}, asked for {request.precision}",
+            f"its features are stored in {_in_words(said)}, asked for {precision}",
             "leave --precision out, or compute and store them again",
         )
-    side = Stored(Path(path), request.n, request.seed, role)
-    side.facts["precision"] = said
     return side
 
 
@@ -69,9 +72,9 @@ def require_one_space(found: Gathered) -> None:
             require_told(side, "the other side")
             _require_alike(side, found.extractor.protocol, found.extractor.name)
             if isinstance(found.generated, Sampled):
-                _require_one_size(side, found.generated)
+                _require_prepared_alike(side, found.generated, found.warnings)
         return
-    for first, side in itertools.pairwise(sides):
+    for first, side in itertools.combinations(sides, 2):
         _require_one_precision(first, side)
         if first.told and side.told:
             _require_alike(side, first.told, first.name)
@@ -89,16 +92,22 @@ def _require_alike(side: Stored, protocol: Mapping[str, Any], other: str) -> Non
             )
 
 
-def _require_one_size(side: Stored, run: Sampled) -> None:
-    """A run is compared with data of its own size: a file of another would give other numbers."""
+def _require_prepared_alike(side: Stored, run: Sampled, warnings: list[str]) -> None:
+    """A run is compared with data of its own size and preparation: others give other numbers."""
+    remedy = f"{PREPARE} {run.name} --out {Path(side.name).name}"
     shape = side.facts.get("shape")
     if isinstance(shape, list) and list(run.shape)[1:] != shape[1:]:
-        edge = run.shape[-1]
-        raise DataError(
-            side.name,
-            f"holds features of pictures of {tuple(shape)}, {run.name} makes {run.shape}",
-            f"genctl data cache SPEC --statistics --size {edge} --out {Path(side.name).name}",
-        )
+        reason = f"holds features of pictures of {tuple(shape)}, {run.name} makes {run.shape}"
+        raise DataError(side.name, reason, remedy)
+    unlike, unknown = preparation.compared(run.run, side.facts)
+    if unlike:
+        reason = f"its data was prepared in another way than that of {run.name}: "
+        raise DataError(side.name, reason + "; ".join(unlike), remedy)
+    if unknown:
+        names = ", ".join(f"data.{key}" for key in unknown)
+        text = f"{side.name} does not say the {names} of its data: it is taken for the run's own"
+        if text not in warnings:
+            warnings.append(text)
 
 
 def _require_one_precision(first: Stored, second: Stored) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from genctl.data.pictures import BACKGROUND, grid, tile_scale, write_png
-from genctl.engine.run import Run
-from genctl.engine.run_directory import RunDirectory
-from genctl.errors import UsageError
-from genctl.metrics.features.extractor import Extractor, resized, with_channels
+from genctl.errors import GenctlError, UsageError
+from genctl.metrics.features.extractor import resized, with_channels
 from genctl.metrics.measure import Evidence, Measure
 from genctl.report.gather import Gathered
 from genctl.report.sides import Examples, Sampled
@@ -40,9 +37,21 @@ def check(plot: Path | None, plan: Sequence[Measure]) -> None:
 
 
 def plan(
-    entries: dict[str, Any], found: Gathered, plot: Path | None, evidence: Evidence
+    entries: dict[str, Any],
+    found: Gathered,
+    plot: Path | None,
+    evidence: Evidence,
+    place: str | None,
 ) -> dict[str, Any]:
-    """The entries that will be drawn; each is told the path of its picture as ``picture``."""
+    """The entries that will be drawn; each is told the path of its picture as ``picture``.
+
+    Args:
+        entries: of the measures, by name.
+        found: the sides.
+        plot: the file that was asked for.
+        evidence: told of a picture that cannot be.
+        place: of the result among a run's reports, where there is one: pictures lie beside it.
+    """
     chosen = {}
     for name in DRAWN:
         entry = entries.get(name)
@@ -54,19 +63,29 @@ def plan(
             continue
         chosen[name] = entry
     for name, entry in chosen.items():
-        path = _path(name, found, plot, len(chosen))
+        path = _path(name, plot, len(chosen), place)
         if path is not None:
             entry["picture"] = str(path)
     return {name: entry for name, entry in chosen.items() if "picture" in entry}
 
 
-def draw(entries: Mapping[str, Any], found: Gathered, batch_size: int) -> None:
-    """Write the pictures that were planned."""
+def draw(entries: Mapping[str, Any], found: Gathered, batch_size: int) -> dict[str, str]:
+    """Write the pictures that were planned.
+
+    Returns:
+        Why one could not be drawn or written, by its name: a picture is not worth the numbers.
+    """
+    failed = {}
     for name, entry in entries.items():
         path = Path(entry["picture"])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        drawn = curve(entry) if name == "prd" else neighbours(entry, found, batch_size)
-        write_png(path, drawn)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            drawn = curve(entry) if name == "prd" else neighbours(entry, found, batch_size)
+            write_png(path, drawn)
+        except (OSError, GenctlError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.reason
+            failed[name] = f"{name}: its picture {path} was not written: {reason or error}"
+    return failed
 
 
 def curve(entry: Mapping[str, Any]) -> Image.Image:
@@ -135,20 +154,11 @@ def _has_images(found: Gathered) -> bool:
     )
 
 
-def _path(name: str, found: Gathered, plot: Path | None, count: int) -> Path | None:
-    """The file that was asked for, told apart where there are two; else among a run's reports."""
+def _path(name: str, plot: Path | None, count: int, place: str | None) -> Path | None:
+    """The file that was asked for, told apart where there are two; else beside the result."""
     if plot is not None:
         return plot if count == 1 else plot.with_name(f"{plot.stem}-{name}{plot.suffix}")
-    if found.run is None:
+    if place is None:
         return None
-    assert found.extractor is not None
-    stem = report_stem(found.run, found.extractor.name, found.extractor)
-    return RunDirectory(found.run.path).reports / f"{stem}-{name}.png"
-
-
-def report_stem(run: Run, features: str, extractor: Extractor | None) -> str:
-    """What the names of a result and of its pictures begin with, among a run's reports."""
-    plain = re.sub(r"[^\w.-]+", "-", features)
-    half = extractor is not None and extractor.protocol.get("precision") == "bf16"
-    # The numbers of bf16 must not stand where those of fp32 were.
-    return f"evaluate-{run.step:08d}-{plain}{'-bf16' if half else ''}"
+    beside = Path(place)
+    return beside.with_name(f"{beside.stem}-{name}.png")

@@ -23,6 +23,7 @@ from genctl.metrics import linear_probe
 from genctl.metrics.features.pooled import pooled_layers
 from genctl.metrics.fine_tuning import BATCH, STEPS, fine_tuned_error, last_layer
 from genctl.metrics.linear_probe import LabelDraw, draw_labels, probe_errors
+from genctl.metrics.measure import UndefinedError
 from genctl.metrics.of_model import OfModel, ProbeErrors
 from genctl.metrics.probe import OF_MODEL
 from genctl.randomness import RandomStream, seed_of
@@ -102,15 +103,23 @@ class Probing:
         """Test errors of all classifiers on the model's features and on the baselines.
 
         Raises:
-            UndefinedError: too few examples for the labels that were asked for.
+            UndefinedError: too few examples for any number of labels that was asked for.
         """
         assert self.train.labels is not None
         labels = self.train.labels.numpy()
-        draws = {
-            (count, k): draw_labels(labels, count, self.seed, k)
-            for count in settings.probe_labels
-            for k in range(settings.probe_draws)
-        }
+        draws: dict[tuple[int, int], LabelDraw] = {}
+        left_out: dict[int, str] = {}
+        for count in settings.probe_labels:
+            try:
+                drawn = [
+                    draw_labels(labels, count, self.seed, k) for k in range(settings.probe_draws)
+                ]
+            except UndefinedError as error:
+                left_out[count] = str(error)
+            else:
+                draws |= {(count, k): draw for k, draw in enumerate(drawn)}
+        if not draws:
+            raise UndefinedError("; ".join(dict.fromkeys(left_out.values())))
         used = np.unique(np.concatenate([draw.all for draw in draws.values()]))
         pool, test = _part(self.train, torch.from_numpy(used)), self.test
         local = {
@@ -130,7 +139,8 @@ class Probing:
         for name, network in networks.items():
             say(f"probe: fine-tuning the last layer, {name}")
             self._fine_tune(name, network, pool, test, local, found)
-        protocol = linear_probe.protocol(settings.probe_labels, settings.probe_draws) | {
+        counts = [count for count in settings.probe_labels if count not in left_out]
+        protocol = linear_probe.protocol(counts, settings.probe_draws) | {
             "of": f"{self.capability} of {self.run.path.name}, step {self.run.step}",
             "all layers": "activations of every convolution, max-pooled to a grid of 4×4",
             "untrained": "the same architecture with fresh weights and the data's batch statistics",
@@ -143,7 +153,7 @@ class Probing:
                 "fingerprint": self.test.fingerprint,
             },
         }
-        return ProbeErrors(found, FEATURES[self.capability], len(test), protocol)
+        return ProbeErrors(found, FEATURES[self.capability], len(test), protocol, left_out=left_out)
 
     def _probe(
         self,

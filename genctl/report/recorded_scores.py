@@ -63,7 +63,7 @@ def read_results(run: RunDirectory, until: int | None = None) -> tuple[list[Resu
     """The results of a run, by step and name, and what was odd about its files."""
     found, notes = [], []
     try:
-        paths = sorted(run.reports.iterdir())
+        paths = sorted(run.reports.iterdir(), key=lambda path: path.stem)  # suffixes come after
     except OSError:
         return [], []
     for path in paths:

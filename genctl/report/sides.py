@@ -18,8 +18,9 @@ from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.errors import UsageError
 from genctl.metrics.features import stored
-from genctl.metrics.measure import Features
+from genctl.metrics.measure import Array, Features
 from genctl.randomness import RandomStream
+from genctl.report import preparation
 
 DEFAULT_N = 10_000
 ALL = slice(None)
@@ -29,26 +30,49 @@ ALL = slice(None)
 class Stored:
     """Rows of features or probabilities from a file; there is nothing to stream.
 
+    Args:
+        path: the npz.
+        n: rows at most, chosen by seed; None takes all.
+        seed: chooses them.
+        role: of the side, so that two sides draw independently.
+
     Attributes:
         told: whose features they are and of which data, where the file says it; else empty.
+        kept: rows of the file.
+        of: examples of the data that those were drawn from; None where the file does not say it.
+        numbers: ``(kept,)`` which rows of the data they are, where the file says it.
+        chosen: ``(n,)`` rows of the file that are taken.
     """
 
-    def __init__(self, path: Path, n: int, seed: int, role: str) -> None:
+    def __init__(self, path: Path, n: int | None, seed: int, role: str) -> None:
         self.name = str(path)
-        whole = stored.read(path)
-        rows = chosen_rows(len(whole), n, seed, role).numpy()
+        self._whole = whole = stored.read(path)
+        self.told = stored.protocol_of(path)
+        self.kept = len(whole)
+        data = self.told.get("data", {})
+        of = data.get("of") if self.told else self.kept
+        self.of = of if isinstance(of, int) and of >= self.kept else None
+        self.numbers = stored.numbers_of(path, self.kept)
+        self.facts: dict[str, Any] = {"split": None, **data, "kind": "stored"}
+        self.facts.setdefault("fingerprint", _digest(whole))
+        self.facts["precision"] = stored.precision_of(path)
+        self.choose(chosen_rows(self.kept, self.kept if n is None else n, seed, role).numpy())
+        self.facts["n"] = len(self)
+        self.used = used(self.facts["fingerprint"], len(self), self.kept, seed)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def choose(self, rows: Array) -> None:
+        """Take these rows of the file."""
+        self.chosen, whole = rows, self._whole
+        if np.array_equal(rows, np.arange(self.kept)):
+            self.features = whole  # not twice in memory
+            return
         self.features = Features(
             None if whole.values is None else whole.values[rows],
             None if whole.log_probabilities is None else whole.log_probabilities[rows],
         )
-        self.told = stored.protocol_of(path)
-        data = self.told.get("data", {})
-        self.facts: dict[str, Any] = {"split": None, **data, "kind": "stored"}
-        self.facts.setdefault("fingerprint", _digest(whole))
-        self.used = used(self.facts["fingerprint"], len(rows), len(whole), seed)
-
-    def __len__(self) -> int:
-        return len(self.features)
 
 
 class Sampled:
@@ -91,9 +115,20 @@ class Sampled:
 
 
 class Examples:
-    """Rows of a data set: all, or ``n`` chosen by seed; files in the order of their names."""
+    """Rows of a data set: all, or ``n`` chosen by seed; files in the order of their names.
 
-    def __init__(self, dataset: Dataset, n: int, seed: int, name: str, role: str) -> None:
+    Args:
+        dataset: the data.
+        n: rows at most.
+        seed: chooses them.
+        name: the data SPEC.
+        role: of the side, so that two sides draw independently.
+        run: the one whose preparation the data was opened with, if any.
+    """
+
+    def __init__(
+        self, dataset: Dataset, n: int, seed: int, name: str, role: str, run: Run | None = None
+    ) -> None:
         self.dataset, self.name = dataset, name
         self.shape = dataset.spec.shape
         # By file name, the order of other tools: the splits of the Inception score depend on it.
@@ -106,13 +141,24 @@ class Examples:
             "split": dataset.split,
             "fingerprint": dataset.fingerprint,
             "shape": list(self.shape),
-            "crop": dataset.crop,
-            "binarise": dataset.binarise,
+            **preparation.of(dataset, name, run),
+            "n": len(rows),
+            "of": len(dataset),
+            **({"seed": seed} if len(rows) < len(dataset) else {}),
         }
         self.used = used(dataset.fingerprint, len(rows), len(dataset), seed)
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def take(self, rows: Array | Tensor) -> None:
+        """Take these rows of the data set, in this order."""
+        self.rows = torch.as_tensor(rows, dtype=torch.long)
+
+    def file_of(self, number: int) -> str | None:
+        """The file of the example at a place among the chosen ones, where it has one."""
+        names = self.dataset.names
+        return names[int(self.rows[number])] if names else None
 
     def batches(self, size: int, part: slice = ALL) -> Iterator[Tensor]:
         """The chosen rows, or those of some of the batches."""

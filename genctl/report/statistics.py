@@ -12,6 +12,7 @@ import numpy as np
 from genctl.data import cached_arrays
 from genctl.data.cache import cache_folder, limit_bytes
 from genctl.engine import distributed
+from genctl.engine.run import open_run
 from genctl.errors import GenctlError, UsageError
 from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features
@@ -23,6 +24,7 @@ from genctl.report.sides import DEFAULT_N, Examples
 def keep_statistics(
     spec: str,
     *,
+    run: str | None = None,
     size: int | Literal["native"] = "native",
     features: str | None = None,
     inception_weights: str | Path | None = None,
@@ -40,7 +42,10 @@ def keep_statistics(
 
     Args:
         spec: a data SPEC; a folder or archive is taken whole, as ``evaluate`` does.
-        size: edge of the pictures; that of the runs they will be compared with.
+        run: prepare the data as this run prepared its own, to be compared with it: size, crop,
+            binarisation, labels left out, share held out.
+        size: edge of the pictures where no run decides it; that of the runs they will be compared
+            with.
         features: whose, as in ``evaluate``.
         inception_weights: file with the weights of the standard network.
         n: examples at most, chosen by seed; 10,000 or all.
@@ -66,8 +71,11 @@ def keep_statistics(
         raise UsageError(f"--out {out}", "features are kept as npz", f"--out {out.stem}.npz")
     wanted = feature_precision(precision)
     with distributed.processes(device):
-        dataset = sides.open_examples(spec, size=size, download=download, strict=strict)
-        side = Examples(dataset, n or DEFAULT_N, seed, spec, "real")
+        like = None if run is None else open_run(run, device)
+        if like is not None:
+            sides.require_native(size, str(like.path), f"is a run of {like.spec.shape}")
+        dataset = sides.open_examples(spec, like, size=size, download=download, strict=strict)
+        side = Examples(dataset, n or DEFAULT_N, seed, spec, "real", like)
         extractor = extractors.choose(
             features,
             [side.shape],
@@ -121,7 +129,13 @@ def _write(out: Path, extractor: Extractor, side: Examples, found: Features) -> 
     partial.unlink(missing_ok=True)  # were it a link, its target would be written
     try:
         with partial.open("wb") as file:
-            np.savez(file, **arrays, precision=told["precision"], protocol=json.dumps(told))
+            np.savez(
+                file,
+                **arrays,
+                rows=side.rows.numpy(),
+                precision=told["precision"],
+                protocol=json.dumps(told),
+            )
         partial.replace(out)
     finally:
         partial.unlink(missing_ok=True)

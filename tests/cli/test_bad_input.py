@@ -12,7 +12,7 @@ from PIL import Image
 
 from genctl.cli.main import main
 from genctl.cli.output import report_error
-from genctl.errors import OutOfMemoryError, UsageError
+from genctl.errors import GenctlError, OutOfMemoryError, UsageError
 
 TRAIN = [
     "train",
@@ -168,12 +168,18 @@ def test_a_read_only_place(tmp_path, capsys, monkeypatch):
     assert "--out" in text
 
 
-def test_a_process_that_runs_out_of_memory_says_so_itself(monkeypatch, capsys):
-    """Other mistakes are shared, and process 0 tells them; this one it never hears of."""
+def test_what_one_process_met_alone_it_says_itself(monkeypatch, capsys):
+    """Mistakes that all know of, process 0 tells; of the others it never hears."""
     places = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     for name, value in places.items():
         monkeypatch.setenv(name, value)
-    report_error(UsageError("thing", "reason", "remedy"), False)
-    assert capsys.readouterr().err == ""
+    told = GenctlError("thing", "reason")
+    told.said_by_first = True
+    for error in (UsageError("thing", "reason", "remedy"), told):
+        report_error(error, False)
+        assert capsys.readouterr().err == ""
+    report_error(GenctlError("disk", "Input/output error"), True)
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "error: process 1: disk: Input/output error\n")
     report_error(OutOfMemoryError("memory", "not enough", "a smaller --batch-size"), False)
     assert capsys.readouterr().err == "error: process 1: memory: not enough\n"

@@ -259,11 +259,26 @@ def test_bf16_features_are_another_protocol_and_another_report(generator, classi
     assert full != half
     assert half == pytest.approx(full, rel=0.05)
     reports = generator / "reports"
-    assert json.loads((reports / "evaluate-00000002-small.json").read_text()) == found["fp32"]
+    kept = [json.loads(p.read_text()) for p in reports.glob("evaluate-00000002-small*.json")]
+    assert found["fp32"]["metrics"]["fd"] in [entry["metrics"]["fd"] for entry in kept]
     saved = reports / "evaluate-00000002-small-bf16.json"
     assert json.loads(saved.read_text()) == found["bf16"]
+    assert not any("bf16" in text for text in found["fp32"]["warnings"])
+    assert "features in bf16: compare these numbers only with" in found["bf16"]["warnings"][0]
     _, again, _ = run_json(capsys, *words, "--baseline", saved)
     assert "precision: fp32 against bf16" in again["warnings"][-1]
+
+
+def test_pixels_pass_no_network_and_a_precision_for_one_is_said_to_be_idle(folder, tmp_path):
+    asked = {"features": "pixels", "precision": "bf16"}
+    plain = evaluate(folder, folder, ["fid"], **asked)
+    assert plain["protocol"]["precision"] == "fp32"
+    assert "--precision bf16: pixels pass no network" in plain["warnings"][0]
+    words = ["data", "cache", str(folder), "--statistics", "--features", "pixels", "--quiet"]
+    assert main([*words, "--precision", "bf16", "--out", str(tmp_path / "f.npz")]) == 0
+    stored = evaluate(folder, tmp_path / "f.npz", ["fid"], **asked)
+    assert stored["protocol"]["precision"] == "fp32"
+    assert stored["warnings"] == plain["warnings"]
 
 
 def test_the_run_has_a_precision_of_its_own(generator):
@@ -433,8 +448,51 @@ def test_gates_on_the_change_say_when_the_protocol_differs(stored, capsys, tmp_p
     assert code == 0
     assert found["gates"][0]["bound"] == pytest.approx(found["metrics"]["fd"]["value"] + 0.5)
     assert found["warnings"] == []
-    _, found, _ = run_json(capsys, *words, "-n", 20)
+    code, found, _ = run_json(capsys, *words, "-n", 20, "--unlike-protocols")
+    assert code == 0
     assert "another protocol: n_generated: 20 against 40" in found["warnings"][-1]
+    plain = [word for word in words if word not in ("--require", "fd<=baseline+0.5")]
+    code, found, _ = run_json(capsys, *plain, "--require", "fd<1000", "-n", 20)
+    assert code == 0, "a gate of its own does not read the baseline"
+    assert "n_generated: 20 against 40" in found["warnings"][-1]
+
+
+def test_gates_on_the_change_refuse_an_unlike_baseline_before_the_features(
+    stored, capsys, tmp_path, monkeypatch
+):
+    out = tmp_path / "base.json"
+    assert run_json(capsys, *stored, "--fid", "--out", out)[0] == 0
+    monkeypatch.setattr("genctl.report.evaluate.collect", lambda *_: 1 / 0)
+    words = [*stored, "--fid", "--require", "fd<=baseline+1000", "--baseline", out, "-n", 20]
+    code, found, _ = run_json(capsys, *words)
+    assert code == 2
+    assert "another protocol: n_generated: 20 against 40" in found["error"]["reason"]
+    assert "--unlike-protocols" in found["error"]["remedy"]
+
+
+def test_a_gate_is_refused_for_what_concerns_its_measure_alone(stored, capsys, tmp_path):
+    """The Inception score reads no real examples, so it may be compared whether there were any."""
+    out = tmp_path / "base.json"
+    assert run_json(capsys, stored[0], "--is", "--is-splits", 2, "--out", out)[0] == 0
+    words = [*stored, "--is", "--fid", "--is-splits", 2, "--baseline", out, "-n", 40]
+    code, found, _ = run_json(capsys, *words, "--require", "is>=baseline-1")
+    assert (code, found["gates"][0]["met"]) == (0, True)
+    assert run_json(capsys, *words[:-1], 20, "--require", "is>=baseline-1")[0] == 2
+
+
+def test_what_shows_itself_only_in_the_numbers_is_not_met(stored, capsys, tmp_path):
+    out = tmp_path / "base.json"
+    words = [*stored, "--kid", "--fid", "--baseline", out]
+    made = run_json(capsys, *stored, "--kid", "--fid", "--kid-subset-size", 10, "--out", out)
+    assert made[0] == 0
+    gates = ["--require", "kid<=baseline+1000", "--require", "fd<=baseline+1000"]
+    code, found, _ = run_json(capsys, *words, *gates)
+    assert code == 2
+    assert [gate["met"] for gate in found["gates"]] == [False, True]
+    assert "kid.subset_size: 30 against 10" in found["gates"][0]["reason"]
+    assert found["metrics"]["kid"]["mean"] > 0, "the numbers are not lost"
+    code, found, _ = run_json(capsys, *words, *gates, "--unlike-protocols")
+    assert (code, [gate["met"] for gate in found["gates"]]) == (0, [True, True])
 
 
 @pytest.mark.parametrize(
@@ -457,7 +515,7 @@ def test_a_gate_that_cannot_be_judged_is_refused_before_the_features(stored, cap
     def too_late(*_):
         raise AssertionError("something was computed")
 
-    monkeypatch.setattr("genctl.report.evaluate._collect", too_late)
+    monkeypatch.setattr("genctl.report.evaluate.collect", too_late)
     code, found, _ = run_json(capsys, *stored, "--fid", "--require", "fd<=baseline+2")
     assert code == 2
     assert "--baseline" in found["error"]["reason"]

@@ -101,6 +101,16 @@ def test_too_few_examples_for_the_labels_is_a_reason(runs, capsys) -> None:
     assert "fewer than two for each of 10 classes" in error["reason"]
 
 
+def test_a_count_that_there_are_too_few_examples_for_is_left_out_alone(runs, capsys) -> None:
+    words = (runs / "gan", "digits", "--probe", "--probe-labels", "20,5000", "--probe-draws", 1)
+    found = measured(capsys, *words, "-n", 60)
+    entry = found["metrics"]["probe"]
+    assert entry["value"] is not None
+    assert (entry["labels"], {row["labels"] for row in entry["rows"]}) == (20, {20})
+    assert found["protocol"]["settings"]["probe"]["labels"] == [20]
+    assert "nothing was learned from 5000 labels: class" in found["warnings"][0]
+
+
 # --- anomaly -------------------------------------------------------------------------------------
 def test_the_label_that_training_left_out_is_found_strange(runs, capsys) -> None:
     words = (runs / "normal", "digits", "--anomaly", "--anomaly-by", "reconstruction")
@@ -111,10 +121,12 @@ def test_the_label_that_training_left_out_is_found_strange(runs, capsys) -> None
     assert entry["average_precision"] > 2 * entry["chance_precision"]
     assert entry["n_normal"] + entry["n_anomalous"] > 450  # 0.3 of 1,797
     assert found["protocol"]["settings"]["anomaly"]["anomalous"] == [3]
+    assert found["warnings"] == []
     # A label that was trained on is no stranger than another, and the protocol says so.
     other = measured(capsys, *words, "--anomaly-class", 0)
     assert other["protocol"]["settings"]["anomaly"]["trained_without"] == [3]
     assert other["metrics"]["anomaly"]["auroc"] < entry["auroc"]
+    assert "anomaly: label 0 was not left out in the training" in other["warnings"][0]
     assert protocol_differences(found, other) == ["anomaly.anomalous: [3] against [0]"]
     gate = measured(capsys, *words, "--require", "anomaly.auroc>0.999", code=3)
     assert gate["gates"][0]["met"] is False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -247,9 +248,46 @@ def test_a_run_trained_with_flips_is_searched_with_them(tmp_path, capsys):
     assert "F8 (recall)" in page
 
 
+def test_neighbours_in_folders_are_told_by_their_files(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for folder, names in (("real", "cab"), ("made", "zy")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(
+                tmp_path / folder / f"{name}.png"
+            )
+    shutil.copy(tmp_path / "real" / "a.png", tmp_path / "made" / "y.png")
+    words = (tmp_path / "made", tmp_path / "real", "--memorization", "--features", "pixels")
+    found = run_json(capsys, *words, "--held-out", tmp_path / "made")[1]
+    first = found["metrics"]["memorization"]["nearest"][0]
+    assert first["generated_file"] == "y.png"
+    assert first["training_files"][0] == "a.png"
+    assert len(first["training_files"]) == len(first["training"]) == 3
+    assert "1 of 2 held-out examples" in found["warnings"][0]
+
+
+def test_held_out_examples_that_were_trained_on_are_refused_or_told(tmp_path, capsys):
+    test = open_dataset("digits@test").images(slice(0, 30)).numpy().transpose(0, 2, 3, 1)
+    np.savez(tmp_path / "q.npz", images=test)
+    words = (tmp_path / "q.npz", "digits@all", "--memorization", "--features", "pixels")
+    code, found, _ = run_json(capsys, *words, "--held-out", "digits@test")
+    assert code == 2
+    assert "all of its 72 examples are in the training part, digits@all" in found["error"]["reason"]
+    assert run_json(capsys, *words, "--held-out", "digits@all")[0] == 2
+    rows = law(20, 30)
+    np.savez(tmp_path / "t.npz", features=rows)
+    np.savez(tmp_path / "p.npz", features=np.concatenate([rows[:3], law(21, 5)]))
+    stored = (tmp_path / "p.npz", tmp_path / "t.npz", "--memorization", "--held-out")
+    assert run_json(capsys, *stored, tmp_path / "t.npz")[0] == 2
+    code, found, _ = run_json(capsys, *stored, tmp_path / "p.npz")
+    assert code == 0
+    assert "3 of 8 held-out examples" in found["warnings"][0]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
+        (["{q}", "digits", "--fid", "--held-out", "digits@test"], 2, "no measure here looks at it"),
         (["{q}", "--memorization", "--features", "pixels"], 2, "training examples"),
         (["{points}", "toy:ring", "--memorization"], 2, "nothing to copy"),
         (["{q}", "digits", "--fid", "--features", "pixels", "--plot", "x.png"], 2, "has a picture"),

@@ -94,6 +94,7 @@ class EdgeClassifier:
     """Names a grey picture by its first pixel; stands for ``ClassifierFeatures``."""
 
     name = "edge"
+    warning = ""
     channels = 1
     protocol = {"extractor": "edge", "classes": 3}  # noqa: RUF012
 

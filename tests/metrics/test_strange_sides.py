@@ -75,6 +75,8 @@ def test_other_sizes_and_channels_are_brought_together_and_said(shape, tmp_path,
     code, found = measured(capsys, a, b, *words, "--features", "pixels", "--held-out", a)
     assert (code, finite(found["metrics"])) == (0, True)
     assert "8x8" in found["protocol"]["resize"]
+    assert "all brought to 8x8 in" in found["warnings"][0]
+    assert str((3 if len(shape) > 2 else 1, *shape[:2])) in found["warnings"][0]
     assert found["protocol"]["real"]["shape"][1:] == list(shape[:2])
 
 

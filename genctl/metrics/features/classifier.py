@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.ranges import from_bytes
-from genctl.metrics.features.extractor import DTYPES, resized, with_channels
+from genctl.metrics.features.extractor import (
+    DTYPES,
+    precision_warning,
+    resized,
+    with_channels,
+)
 from genctl.types import DataSpec
 
 
@@ -26,7 +31,6 @@ class ClassifierFeatures:
     """
 
     standard = False
-    warning = ""
     classes = True
 
     def __init__(
@@ -44,6 +48,7 @@ class ClassifierFeatures:
         self.device = torch.device(device)
         self.dtype = DTYPES[precision]
         self.class_names = spec.class_names
+        self.warning = precision_warning(precision)
         self.protocol: dict[str, Any] = {
             "extractor": f"classifier run {name}, step {step}, layer before the last",
             "extractor_hash": hash_of(model),

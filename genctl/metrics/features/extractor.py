@@ -19,6 +19,13 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 """Number formats of a feature network. Features of different formats are never compared."""
 
 
+def precision_warning(precision: str) -> str:
+    """What must be said of features in a number format; empty for float32."""
+    if precision == "fp32":
+        return ""
+    return f"features in {precision}: compare these numbers only with others made in {precision}"
+
+
 class Extractor(Protocol):
     """Turns pictures into features.
 

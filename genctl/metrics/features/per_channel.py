@@ -21,12 +21,12 @@ class PerChannel:
     """
 
     standard = False
-    warning = ""
     classes = True
 
     def __init__(self, inner: ClassifierFeatures) -> None:
         self.inner = inner
         self.name = inner.name
+        self.warning = inner.warning
         self.protocol: dict[str, Any] = {
             **inner.protocol,
             "extractor": f"{inner.protocol['extractor']}, of each colour channel by itself",

@@ -98,16 +98,38 @@ def protocol_of(path: Path) -> dict[str, Any]:
     return found
 
 
+def numbers_of(path: Path, count: int) -> Array | None:
+    """Which rows of their data these are, as ``data cache --statistics --out`` wrote it.
+
+    Raises:
+        DataError: it is said, but not by one whole number for each row.
+    """
+    found = _small(path, "rows", 8 * count + LARGEST_TEXT)
+    if found is None:
+        return None
+    if found.shape != (count,) or found.dtype.kind not in "iu":
+        reason = f"`rows` is {found.dtype} of shape {found.shape}"
+        raise DataError(str(path), reason, f"expected {count} whole numbers, or leave it out")
+    return found.astype(np.int64)
+
+
 def _text(path: Path, name: str, most: int) -> str | None:
+    found = _small(path, name, most)
+    return None if found is None else str(found)
+
+
+def _small(path: Path, name: str, most: int) -> Array | None:
+    """An array of at most so many bytes, None where there is none of this name."""
     if name not in arrays_in(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive:
             info = archive.getinfo(f"{name}.npy")
             if info.file_size > most:
-                raise ValueError(f"{info.file_size:,} bytes for a text")
+                raise ValueError(f"{info.file_size:,} bytes, at most {most:,} are expected")
             with archive.open(info) as file:
-                return str(np.lib.format.read_array(file, allow_pickle=False))
+                found: Array = np.lib.format.read_array(file, allow_pickle=False)
+                return found
     except (*_DAMAGED, zipfile.BadZipFile, MemoryError) as error:
         raise DataError(str(path), f"`{name}` is not readable: {printable(error)}") from None
 
