@@ -30,7 +30,8 @@ class Update(Protocol):
 
     Attributes:
         rng: this step's noise; equal whatever the number of ranks.
-        logging: true when this step writes a log row, so costly metrics can wait for it.
+        logging: true when this step writes a log row, so costly metrics can wait for it; the
+            model names them in ``rare``.
         step: the number of this training step, from 1.
         batch_size: examples of this rank in a batch, for losses that draw their own inputs.
     """
@@ -84,12 +85,14 @@ class GenerativeModel(nn.Module):
         players: which sub-modules each player trains. Players may overlap.
         averaged: sub-modules that get an averaged (EMA) copy, used for sampling by default.
         gauges: metric keys logged as their last value instead of the window's mean.
+        rare: metric keys of steps that write a log row alone, see ``Update.logging``.
         conditional: ``sample`` takes ``(n,)`` labels as its condition.
     """
 
     players: Mapping[str, Sequence[str]]
     averaged: Sequence[str] = ()
     gauges: Sequence[str] = ()
+    rare: Sequence[str] = ("diversity",)
     conditional: bool = False
 
     def initialise(self, batches: Batches, rng: RandomStream) -> None:

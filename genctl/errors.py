@@ -21,6 +21,9 @@ class GenctlError(Exception):
 
     exit_code = 1
     name = "failed"
+    said_by_first = False
+    """Whether every process of a run has met it or was told of it, so that the first says it for
+    all; any other is said by who met it."""
 
     def __init__(self, thing: str, reason: str, remedy: str | Callable[[], str] = "") -> None:
         # Names of files and keys of foreign origin are among these, and go to a terminal.
@@ -46,8 +49,9 @@ class GenctlError(Exception):
 
 
 class UsageError(GenctlError):
-    """Bad usage or configuration."""
+    """Bad usage or configuration, of which every process of a run was given the same."""
 
+    said_by_first = True
     exit_code = 2
     name = "usage"
 
@@ -90,8 +94,12 @@ class CapabilityError(GenctlError):
 
 
 class NonFiniteError(GenctlError):
-    """Non-finite numbers stopped the run; the last good checkpoint is kept."""
+    """Non-finite numbers stopped the run; the last good checkpoint is kept.
 
+    Weights are equal on all processes of a run, so all meet it.
+    """
+
+    said_by_first = True
     exit_code = 6
     name = "nonfinite"
 

@@ -38,8 +38,17 @@ def read_limited(path: str | Path, limit: int) -> bytes:
         OSError: unreadable, not a regular file, or larger.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        data = file.read(min(limit, size + _SLACK) + 1) if size <= limit else b""
+        return content_of(file, limit, path)
+
+
+def content_of(file: io.BufferedReader, limit: int, path: str | Path) -> bytes:
+    """The content of a file that is open already; ``path`` is its name, for the message.
+
+    Raises:
+        OSError: unreadable, or larger than ``limit`` bytes.
+    """
+    size = os.fstat(file.fileno()).st_size
+    data = file.read(min(limit, size + _SLACK) + 1) if size <= limit else b""
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return data

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from genctl.engine.launch import launched_rank
-from genctl.errors import ConfigError, GenctlError, LostProcessError, OutOfMemoryError
+from genctl.errors import ConfigError, GenctlError, LostProcessError
 from genctl.printable import say
 
 
@@ -45,13 +45,12 @@ def note(text: str) -> None:
 def report_error(error: GenctlError, json_output: bool) -> None:
     """The thing, the reason, the remedy: one to three lines, and one for each further problem.
 
-    Errors are shared by all processes, so the first speaks; that one was lost, each survivor says,
-    and who ran out of memory says so itself.
+    What all processes know of, the first says; any other error, who met it, since nobody else can.
     """
     if launched_rank():
-        if isinstance(error, LostProcessError):
+        if isinstance(error, LostProcessError):  # which names the process
             say(f"error: {error}")
-        elif isinstance(error, OutOfMemoryError):
+        elif not error.said_by_first:
             say(f"error: process {launched_rank()}: {error}")
         return
     if json_output:

@@ -67,50 +67,36 @@ def train(
     json_output: options.Json = False,
 ) -> int:
     """Train a preset on your images, with sample grids as it goes."""
+    changes = _changes(overrides, steps, seed, batch_size, precision, compile_, deterministic)
     if resume is not None and (out is not None or init is not None):
         flag = "--out" if out is not None else "--init"
         raise UsageError(flag, f"--resume {resume} goes on where it is", f"leave {flag} out")
-    changes = _changes(overrides, steps, seed, batch_size, precision, compile_, deterministic)
-    if resume_or_start:
-        if out is None:
-            raise UsageError("--resume-or-start", "needs --out RUN", "--out runs/NAME")
-        resume = str(out) if (out / "config.yaml").exists() else resume
-    if resume is None and preset is None:
+    if resume_or_start and out is None:
+        raise UsageError("--resume-or-start", "needs --out RUN", "--out runs/NAME")
+    if resume is None and not resume_or_start and preset is None:
         raise UsageError("train", "nothing to train", "--preset NAME, or --resume RUN")
     _budget(max_time)  # a mistake in it is found before any work
-
-    from genctl.engine.run_directory import RunDirectory, next_free, split_address
-
-    at: str | None = None
-    if resume is not None:
-        from genctl.config.resume import continued
-
-        path, found = split_address(resume)
-        at, out = found or "latest", path
-        config = continued(RunDirectory(path).config(), preset, changes, data, str(path))
-    else:
-        from genctl.config.load import load_config
-
-        assert preset is not None
-        config = load_config(preset, changes)
-        out = out or next_free(config.preset or "run")
-    if at is None:
-        RunDirectory(out).refuse_if_taken()
-    if dry_run:
-        return _dry_run(config, data, out, device, download, strict_data, json_output)
-    if at == "latest" and _finished(out, config):
-        text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
-        emit(_finished_payload(out, config), json_output, text)
-        return 0
 
     from genctl.engine import distributed
     from genctl.engine.loop import require_finite
     from genctl.engine.progress import reporter
+    from genctl.engine.run_directory import RunDirectory
     from genctl.report.scores import RunScorer, fit
 
     scores: dict[str, Any] = {}
-    scorer = RunScorer(config, device, None if quiet else note)
     with distributed.processes(device):
+        config, at, out = distributed.together(
+            lambda: _planned(preset, data, out, changes, resume, resume_or_start)
+        )
+        if dry_run:
+            return distributed.together(
+                lambda: _dry_run(config, data, out, device, download, strict_data, json_output)
+            )
+        if at == "latest" and out is not None and _finished(out, config):
+            text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
+            emit(_finished_payload(out, config), json_output, text)
+            return 0
+        scorer = RunScorer(config, device, None if quiet else note)
         result = fit(
             config,
             data,
@@ -153,6 +139,40 @@ def train(
             text = f"{listed} ({config.evaluate.features} features)\n{text}"
     emit(payload, json_output, text)
     return 130 if result.stopped_by == "signal" else 0
+
+
+def _planned(
+    preset: str | None,
+    data: str | None,
+    out: Path | None,
+    changes: list[str],
+    resume: str | None,
+    resume_or_start: bool,
+) -> tuple[RunConfig, str | None, Path | None]:
+    """What the command is to train.
+
+    Returns:
+        The configuration; the checkpoint to go on from, if that is wanted; and the run, None where
+        the first free place will do.
+    """
+    from genctl.config.load import load_config
+    from genctl.config.resume import continued
+    from genctl.engine.belonging import require_kept
+    from genctl.engine.run_directory import RunDirectory, split_address
+
+    if resume_or_start and out is not None and (out / "config.yaml").exists():
+        resume = str(out)
+    if resume is not None:
+        path, at = split_address(resume)
+        former = RunDirectory(path).config()
+        require_kept(former, path, at)
+        return continued(former, preset, changes, data, str(path)), at or "latest", path
+    if preset is None:
+        raise UsageError("train", "nothing to train", "--preset NAME, or --resume RUN")
+    config = load_config(preset, changes)
+    if out is not None:
+        RunDirectory(out).refuse_if_taken()
+    return config, None, out
 
 
 def _changes(
@@ -220,7 +240,7 @@ def _finished_payload(out: Path, config: RunConfig) -> dict[str, Any]:
 def _dry_run(
     config: RunConfig,
     data: str | None,
-    out: Path,
+    out: Path | None,
     device: str,
     download: bool,
     strict: bool,
@@ -228,6 +248,8 @@ def _dry_run(
 ) -> int:
     """The resolved configuration, the data found, parameter counts, where the run would go."""
     from genctl.config.load import to_yaml
+    from genctl.engine.belonging import sketch
+    from genctl.engine.claim import next_free
     from genctl.engine.construction import build_model, check_players
     from genctl.engine.device import pick_device
     from genctl.engine.fit import complete, open_data
@@ -235,7 +257,8 @@ def _dry_run(
     dataset = open_data(config, data, download=download, strict=strict)
     where = pick_device(device)
     config = complete(config, dataset, data, where)
-    model = build_model(config)
+    out = out or next_free(config.preset or "run")
+    model = sketch(config) or build_model(config)
     check_players(config, model)
     counts = {
         name: sum(p.numel() for m in modules for p in model.get_submodule(m).parameters())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from genctl.config.load import differences, load_config, with_overrides
+from genctl.config.load import differences, flatten, load_config, validate, with_overrides
 from genctl.config.schema import RunConfig
 from genctl.errors import ConfigError
 
@@ -23,6 +24,9 @@ FREE = (
 
 NOT_ASKED = ("found", "about", "preset")
 """Keys that no user sets."""
+
+_ABOUT = ("about", "preset")
+"""Keys that decide nothing."""
 
 
 def continued(
@@ -60,3 +64,37 @@ def continued(
         problems = [f"{key}: the run has {a!r}, asked {b!r}" for key, (a, b) in refused.items()]
         raise ConfigError(run, problems, "leave these as they are, or start a new run with --out")
     return wanted
+
+
+def lasting(config: RunConfig) -> dict[str, Any]:
+    """What a checkpoint keeps of its run's configuration: everything that may not change."""
+    node: dict[str, Any] = config.model_dump(mode="json", exclude=set(_ABOUT))
+    for key in FREE:
+        section, _, name = key.partition(".")
+        if name:
+            node[section].pop(name)
+        else:
+            node.pop(section)
+    return node
+
+
+def edited(config: RunConfig, kept: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted paths whose values are others than a checkpoint kept, with both, the former first.
+
+    Args:
+        config: the configuration now.
+        kept: what ``lasting`` returned when the checkpoint was written. Keys that came with a
+            later version of genctl have their defaults there.
+
+    Raises:
+        ConfigError: ``kept`` is no configuration.
+    """
+    # Of the section that has rules across its keys, free ones among them, the keys alone count.
+    evaluate = kept.get("evaluate", {})
+    whole = validate({key: value for key, value in kept.items() if key != "evaluate"}, "kept")
+    before, now = lasting(whole), lasting(config)
+    if not isinstance(evaluate, Mapping):
+        raise ConfigError("kept", ["evaluate: expected a mapping"])
+    before["evaluate"] = {**now["evaluate"], **evaluate}
+    a, b = flatten(before), flatten(now)
+    return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}

@@ -120,7 +120,7 @@ class LogConfig(Section):
 
     every: Annotated[int, Field(ge=1)] = 100
     preview_every: Annotated[int, Field(ge=0)] = 1000  # steps; 0 turns previews off
-    preview_rows: Annotated[int, Field(ge=1)] = 8
+    preview_rows: Annotated[int, Field(ge=1, le=32)] = 8
     held_out: bool = True  # rows also tell the loss of examples that are not trained on
 
 

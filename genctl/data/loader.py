@@ -94,6 +94,8 @@ class Loader(Iterator[Batch]):
 
     def whole(self) -> Loader:
         """A loader of the same order, at its beginning, that gives one process whole batches."""
+        if self._examples is None and self.dataset.toy is None:
+            self._examples = self._settled(self.dataset.examples)  # once, for both
         twin = copy.copy(self)
         twin.position, twin.rank, twin.world = 0, 0, 1
         return twin

@@ -2,18 +2,21 @@
 
 ``checkpoints/step-00001000/`` holds ``weights.safetensors``, ``averaged.safetensors``,
 ``optimisers.safetensors`` (moments, generators, the partial log window) and ``state.json`` (counts,
-schedules, position, and the checksums of the others). A kill at any instant leaves either the old
-set of checkpoints or the new one. Nothing is ever unpickled.
+schedules, position, what of the configuration may not change, and the checksums of the others). A
+kill at any instant leaves either the old set of checkpoints or the new one. Nothing is ever
+unpickled.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import re
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,13 +28,16 @@ from torch import Tensor
 
 from genctl.data.limits import physical_memory
 from genctl.engine.checkpoint_schema import problem_of
+from genctl.engine.durable import make_folders, sync_folder
 from genctl.errors import DataError, NonFiniteError
 from genctl.printable import printable
-from genctl.reading import read_limited
+from genctl.reading import content_of, open_regular
 
 SCHEMA = 1
 FILES = ("weights", "averaged", "optimisers")
 MAX_STATE_BYTES = 64 * 2**20
+ATTEMPTS = 5
+"""How often the latest checkpoint is looked for, while a run may be replacing it."""
 _STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 
 
@@ -71,7 +77,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
                 f"non-finite at step {checkpoint.step}",
                 "lower the learning rate; the last good checkpoint is kept",
             )
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     _sweep(folder)  # what killed writers left may be all that fills the disk
     target = folder / f"step-{checkpoint.step:08d}"
     partial = folder / f".tmp-{target.name}-{os.getpid()}"
@@ -85,7 +91,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         state = {"schema": SCHEMA, "step": checkpoint.step, **checkpoint.state, "sha256": sums}
         state["checksum"] = _checksum(state)
         _write_synced(partial / "state.json", json.dumps(state).encode())
-        _sync_folder(partial)
+        sync_folder(partial)
         if target.exists():
             _discard(target)
         partial.rename(target)
@@ -104,7 +110,28 @@ def point(folder: Path, name: str, target: Path) -> None:
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
     link.replace(folder / name)
-    _sync_folder(folder)
+    sync_folder(folder)
+
+
+def find(folder: Path, at: str | None = None) -> Checkpoint:
+    """Locate a checkpoint and read it.
+
+    A run that goes on meanwhile removes what it does not keep: then it has a newer one.
+
+    Raises:
+        DataError: there is none such, or it is missing, damaged, or written by a newer genctl.
+    """
+    for _ in range(ATTEMPTS):
+        path, before = None, None
+        try:
+            path = locate(folder, at)
+            before = _identity(path)
+            return read(path)
+        except DataError:
+            by_name = at not in (None, "latest", "best")
+            if by_name or (path is not None and before is not None and _identity(path) == before):
+                raise
+    return read(locate(folder, at))
 
 
 def read(path: Path) -> Checkpoint:
@@ -113,16 +140,55 @@ def read(path: Path) -> Checkpoint:
     Raises:
         DataError: missing, damaged, or written by a newer genctl.
     """
+    with ExitStack() as opened:
+        place = path / "state.json"
+        files: dict[str, io.BufferedReader] = {}
+        try:
+            files["state"] = opened.enter_context(open_regular(place))
+            # All at once: what is open stays, though the run may remove its name meanwhile.
+            for name in FILES:
+                place = path / f"{name}.safetensors"
+                files[name] = opened.enter_context(open_regular(place))
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and not files:
+                raise DataError(str(path), "no checkpoint here", _other(path)) from None
+            raise DataError(str(place), f"cannot be read: {error.strerror}", _other(path)) from None
+        state, sums = _state_of(path, files["state"])
+        tensors = {
+            name: _tensors_of(path / f"{name}.safetensors", files[name], sums[name])
+            for name in FILES
+        }
+    problem = problem_of(state, tensors["optimisers"])
+    if problem:
+        reason = f"not a state of genctl's: {printable(problem)}"
+        raise DataError(str(path / "state.json"), reason, _other(path))
+    del state["schema"]
+    return Checkpoint(step=state.pop("step"), state=state, **tensors)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state of a checkpoint alone, for who needs none of its tensors; only its sum is verified.
+
+    Raises:
+        DataError: missing, damaged, or written by a newer genctl.
+    """
+    try:
+        with open_regular(path / "state.json") as file:
+            return _state_of(path, file)[0]
+    except OSError:
+        raise DataError(str(path), "no checkpoint here", _other(path)) from None
+
+
+def _state_of(path: Path, file: io.BufferedReader) -> tuple[dict[str, Any], dict[str, str]]:
+    """The state of the checkpoint at ``path``, and the checksums of its other files."""
     place = path / "state.json"
     try:
-        state = json.loads(read_limited(place, MAX_STATE_BYTES))
+        state = json.loads(content_of(file, MAX_STATE_BYTES, place))
         recorded = state.pop("checksum")
         whole = recorded == _checksum(state)
         sums = {name: str(state["sha256"][name]) for name in FILES}
         newer = int(state["schema"]) > SCHEMA
         del state["sha256"]
-    except FileNotFoundError:
-        raise DataError(str(path), "no checkpoint here", _other(path)) from None
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
         raise DataError(str(place), reason, _other(path)) from None
@@ -132,13 +198,7 @@ def read(path: Path) -> Checkpoint:
         raise DataError(str(place), "damaged: checksum differs", _other(path))
     if newer:
         raise DataError(str(path), "written by a newer genctl", "update genctl")
-    tensors = {name: _read_tensors(path / f"{name}.safetensors", sums[name]) for name in FILES}
-    problem = problem_of(state, tensors["optimisers"])
-    if problem:
-        reason = f"not a state of genctl's: {printable(problem)}"
-        raise DataError(str(place), reason, _other(path))
-    del state["schema"]
-    return Checkpoint(step=state.pop("step"), state=state, **tensors)
+    return state, sums
 
 
 def steps(folder: Path) -> list[int]:
@@ -229,9 +289,9 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {key: t.detach().cpu().contiguous().clone() for key, t in tensors.items()}
 
 
-def _read_tensors(path: Path, recorded: str) -> dict[str, Tensor]:
+def _tensors_of(path: Path, file: io.BufferedReader, recorded: str) -> dict[str, Tensor]:
     try:
-        content = read_limited(path, physical_memory() // 2)  # beside it the tensors are made
+        content = content_of(file, physical_memory() // 2, path)  # beside it the tensors are made
     except OSError as error:
         raise DataError(
             str(path), f"cannot be read: {error.strerror}", _other(path.parent)
@@ -271,12 +331,9 @@ def _write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make names durable. A file system that cannot sync a directory still renames atomically."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _identity(path: Path) -> int | None:
+    """Tells a checkpoint from a later one of the same name; None where there is none."""
     try:
-        os.fsync(descriptor)
+        return path.stat().st_ino
     except OSError:
-        return
-    finally:
-        os.close(descriptor)
+        return None

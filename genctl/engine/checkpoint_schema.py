@@ -68,12 +68,13 @@ class State(_Node):
     position: Count
     players: dict[Name, PlayerState]
     window: dict[Name, Annotated[int, Field(ge=1, le=_EXACT)]]
-    ordinary: list[Name]
+    ordinary: list[Name] = []  # written by earlier versions, for a log that now knows it
     average_images: dict[Name, Count]
     final_row: Count | None
     extra: dict[Name, Any]
     generators: Generators
     ranks: Annotated[int, Field(ge=1, le=2**20)] = 1
+    config: dict[Name, Any] | None = None  # what may not change; checked when it is compared
 
 
 def problem_of(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -92,8 +93,10 @@ def problem_of(state: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
         return "generators.python: its place is beyond its words"
     if any(not key.endswith("_extra_state") for key in found.extra):
         return "extra: holds what is no extra state of a model"
-    needed = {f"window/{key}": 0 for key in found.window}
-    needed |= {f"skipped/{name}": 1 for name in found.players} | {"generator/cpu": 1}
+    for key in (f"window/{name}" for name in found.window):
+        if key not in tensors or tensors[key].shape not in ((), (found.ranks,)):
+            return f"{key}: missing or of another shape"
+    needed = {f"skipped/{name}": 1 for name in found.players} | {"generator/cpu": 1}
     for key, dimensions in needed.items():
         if key not in tensors or tensors[key].ndim != dimensions:
             return f"{key}: missing or of another shape"

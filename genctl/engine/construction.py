@@ -18,6 +18,7 @@ from genctl.data.dataset import Dataset
 from genctl.data.loader import Loader
 from genctl.engine import checkpoint, distributed, precision
 from genctl.engine.averaging import Average
+from genctl.engine.belonging import require_same
 from genctl.engine.log import MetricsFile
 from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.engine.state import Training, restore
@@ -129,23 +130,34 @@ def load_initial_weights(model: GenerativeModel, address: str | Path) -> None:
         raise DataError(f"--init {address}", f"does not fit: {reason}", remedy)
 
 
+def to_go_on_with(
+    config: RunConfig, directory: RunDirectory, at: str | None
+) -> checkpoint.Checkpoint:
+    """The checkpoint of a run that is to go on by a configuration, made sure to be its own.
+
+    Raises:
+        ConfigError: the run was trained by another configuration.
+        DataError: no such checkpoint, a damaged one, or that of another model.
+    """
+    found = checkpoint.find(directory.checkpoints, at)
+    require_same(config, found, directory.path)
+    return found
+
+
 def take_up(
-    training: Training, directory: RunDirectory, metrics: MetricsFile, at: str
+    training: Training,
+    directory: RunDirectory,
+    metrics: MetricsFile,
+    found: checkpoint.Checkpoint,
 ) -> list[str]:
     """Restore a checkpoint, cut the log back to it, and drop the later checkpoints.
 
-    Every rank reads the run directory, so all machines must see it; rank 0 alone writes.
+    Every rank has read it, so all machines must see the run directory; rank 0 alone writes.
 
     Returns:
         What a user should know of it.
     """
-
-    def read() -> checkpoint.Checkpoint:
-        found = checkpoint.read(checkpoint.locate(directory.checkpoints, at))
-        restore(training, found)
-        return found
-
-    found = distributed.together(read)
+    distributed.together(lambda: restore(training, found))
     notes = [f"going on from step {training.step}"]
     ranks, before = distributed.world_size(), found.state.get("ranks", 1)
     if ranks != before:
@@ -178,4 +190,4 @@ def read_checkpoint(address: str | Path) -> checkpoint.Checkpoint:
     path, at = split_address(address)
     directory = RunDirectory(path)
     directory.config()
-    return checkpoint.read(checkpoint.locate(directory.checkpoints, at))
+    return checkpoint.find(directory.checkpoints, at)

@@ -4,6 +4,12 @@
 Ranks agree on everything by collectives on the CPU (gloo), gradients travel on the device (NCCL on
 CUDA). An error on one rank is raised on all of them, and a rank that dies ends the others with a
 word instead of a hang.
+
+gloo learns of the dead at once, because its connections close; the loop votes by it before every
+step. NCCL does not: a rank that waits for a lost one inside a step, for the mean of gradients say,
+waits until it is ended. ``torchrun`` ends it within seconds; a process that was started by other
+means waits for ``PATIENCE``. That is not shorter, since nobody can tell a dead rank from one that
+takes its time over a folder or a compilation.
 """
 
 from __future__ import annotations
@@ -26,7 +32,8 @@ from genctl.errors import GenctlError, LostProcessError, UsageError
 T = TypeVar("T")
 
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for another: one may be decoding a large folder."""
+"""How long a rank waits for another: one may be decoding a large folder. Without ``torchrun`` it is
+also how long NCCL may take to notice that one was lost."""
 
 
 @contextmanager
@@ -44,7 +51,10 @@ def processes(device: str = "auto") -> Iterator[None]:
     if cuda:
         if local_rank() >= torch.cuda.device_count():
             reason = f"this machine has {torch.cuda.device_count()} GPUs"
-            raise UsageError(f"process {local_rank()}", reason, "--nproc-per-node, or --device cpu")
+            thing, remedy = f"process {local_rank()}", "--nproc-per-node, or --device cpu"
+            surplus = UsageError(thing, reason, remedy)
+            surplus.said_by_first = False  # which has its GPU, and waits
+            raise surplus
         torch.cuda.set_device(local_rank())
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     with _noticing():
@@ -214,7 +224,9 @@ def require_equal(what: str, digest: str, remedy: str = "") -> None:
     others = [str(i) for i, other in enumerate(found) if other != found[0]]
     if others:
         reason = f"differ between process 0 and {', '.join(others)}"
-        raise GenctlError(what, reason, remedy)
+        error = GenctlError(what, reason, remedy)
+        error.said_by_first = True
+        raise error
 
 
 def digest(tensors: Iterable[Tensor]) -> str:
@@ -256,4 +268,5 @@ def _raised_by(number: int, found: dict[str, Any]) -> GenctlError:
     kind: Any = getattr(errors, found["kind"], GenctlError)
     reason = found["reason"] if found["problems"] is None else found["problems"]
     error: GenctlError = kind(thing, reason, found["remedy"])
+    error.said_by_first = True
     return error

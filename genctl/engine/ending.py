@@ -7,7 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from genctl.engine.run_directory import RunDirectory, write_atomically
+from genctl.engine.durable import write_atomically
+from genctl.engine.run_directory import RunDirectory
 from genctl.reading import read_limited
 
 LARGEST = 2**20

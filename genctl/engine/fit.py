@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from genctl.config.schema import Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, distributed, precision
+from genctl.engine.claim import claim_next_free
 from genctl.engine.clock import Clock
 from genctl.engine.compilation import compile_networks, decide
-from genctl.engine.construction import begin, build, take_up
+from genctl.engine.construction import begin, build, take_up, to_go_on_with
 from genctl.engine.device import pick_device
 from genctl.engine.ending import Ending, record
 from genctl.engine.generators import undisturbed
@@ -33,7 +35,7 @@ from genctl.errors import ConfigError, UsageError
 def fit(
     config: RunConfig,
     data: str | Dataset | None = None,
-    out: str | Path = "runs/run",
+    out: str | Path | None = "runs/run",
     *,
     device: str = "auto",
     resume: str | None = None,
@@ -49,7 +51,7 @@ def fit(
     Args:
         config: a validated configuration.
         data: a data SPEC or an open data set; by default ``config.data.spec``.
-        out: the run directory.
+        out: the run directory; None: ``runs/<preset>-<n>``, the first that is free.
         device: auto, cpu, cuda or mps.
         resume: go on from this checkpoint of ``out``: ``latest`` or a step.
         init: take the initial weights from another run.
@@ -68,8 +70,11 @@ def fit(
         report = (report if distributed.is_main() else None) or Silent()
         at_the_end.callback(report.close)
         where = distributed.together(lambda: pick_device(device))
-        directory = RunDirectory(Path(out))
-        distributed.on_main(lambda: _claim(directory, resume is None, at_the_end))
+        place = Path(out) if out is not None else None
+        note, new = report.note, resume is None
+        directory = RunDirectory(
+            Path(distributed.from_main(lambda: _claim(place, config, new, at_the_end, note)))
+        )
         if isinstance(data, Dataset):
             dataset, spec, held_out = data, None, None
         else:
@@ -84,6 +89,9 @@ def fit(
         trial = trial_of(config, dataset, where)
         if resume is None and config.train.on_out_of_memory == "halve":
             config = _with_a_batch_that_fits(config, trial, report)
+        found = None
+        if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
+            found = distributed.together(lambda: to_go_on_with(config, directory, resume))
         training = distributed.together(lambda: build(config, dataset, where, held_out))
         for text in training.loader.notes:
             report.note(text)
@@ -94,15 +102,16 @@ def fit(
         names = compile_networks(training.model) if compiled else []
         report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
         metrics = MetricsFile(directory.metrics_file)
-        if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
-            for text in take_up(training, directory, metrics, resume):
+        if found is not None:
+            for text in take_up(training, directory, metrics, found):
                 report.note(text)
+            found = None  # its memory
             distributed.on_main(lambda: directory.write_config(config))
         else:
             begin(training, init)
             distributed.on_main(
                 lambda: (
-                    _create(directory, training, at_the_end)
+                    _create(directory, training, place is None, at_the_end, note)
                     if resume is None
                     else _create_again(directory, training, metrics)
                 )
@@ -140,17 +149,40 @@ def _aim(training: Training, directory: RunDirectory, scorer: Scorer | None) -> 
         return distributed.together(lambda: scorer.prepare(run))
 
 
-def _claim(directory: RunDirectory, new: bool, at_the_end: ExitStack) -> None:
-    """Before any work: refuse a place that is taken, and a run that another process trains."""
+def _claim(
+    place: Path | None,
+    config: RunConfig,
+    new: bool,
+    at_the_end: ExitStack,
+    note: Callable[[str], object],
+) -> str:
+    """Before any work: refuse a place that is taken, and a run that another process trains.
+
+    Returns:
+        The place.
+    """
+    if place is None:
+        claim = claim_next_free(config.preset or "run", note=note)
+        at_the_end.callback(claim.release)
+        return str(claim.directory.path)
+    directory = RunDirectory(place)
     if new:
         directory.refuse_if_taken()
     if directory.exists():
-        at_the_end.enter_context(directory.lock())
+        at_the_end.enter_context(directory.lock(note))
+    return str(place)
 
 
-def _create(directory: RunDirectory, training: Training, at_the_end: ExitStack) -> None:
+def _create(
+    directory: RunDirectory,
+    training: Training,
+    claimed: bool,
+    at_the_end: ExitStack,
+    note: Callable[[str], object],
+) -> None:
     """Begin the run's directory with its first checkpoint."""
-    at_the_end.enter_context(directory.lock())  # first: two processes may have found it free
+    if not claimed:  # first: two processes may have found it free
+        at_the_end.enter_context(directory.lock(note))
     directory.create(
         training.config, lambda: checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
     )

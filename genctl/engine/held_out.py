@@ -12,6 +12,7 @@ from torch import Tensor
 from genctl.config.schema import RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.engine.generators import undisturbed
+from genctl.engine.log import HELD_OUT
 from genctl.engine.update import Updater
 from genctl.types import Batch
 
@@ -52,7 +53,7 @@ def held_out_metrics(update: Updater, batch: Batch) -> dict[str, Tensor]:
         loss, metrics = update.loss_of(player, loss_fn, batch)
     for name, value in before.items():  # running means, power iterations, pools of past fakes
         update.model.get_buffer(name).copy_(value)
-    found = {f"loss/{player}/held_out": loss.detach()}
+    found = {f"loss/{player}{HELD_OUT}": loss.detach()}
     if "score/real" in metrics:
-        found["score/held_out"] = metrics["score/real"].detach()
+        found[f"score{HELD_OUT}"] = metrics["score/real"].detach()
     return found

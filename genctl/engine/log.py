@@ -14,8 +14,12 @@ import torch
 from torch import Tensor
 
 from genctl.engine import distributed
+from genctl.engine.durable import sync_folder
 from genctl.errors import DataError
-from genctl.reading import read_limited
+from genctl.reading import open_regular
+
+HELD_OUT = "/held_out"
+"""How keys end that tell of examples which are not trained on; they come at log rows only."""
 
 
 class Window:
@@ -23,19 +27,17 @@ class Window:
 
     Args:
         gauges: keys whose last value is logged instead of the mean.
+        rare: keys that come at log rows only.
     """
 
-    def __init__(self, gauges: Sequence[str] = ()) -> None:
-        self.gauges = frozenset(gauges)
+    def __init__(self, gauges: Sequence[str] = (), rare: Sequence[str] = ()) -> None:
+        self.gauges, self.rare = frozenset(gauges), frozenset(rare)
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
-        self.ordinary: set[str] = set()  # keys that come at every step, not only at log rows
 
     @torch.no_grad()
-    def add(self, metrics: Mapping[str, Tensor], logging: bool = False) -> None:
-        """Take scalar tensors into the window; ``logging`` says that this step writes a row."""
-        if not logging:
-            self.ordinary.update(metrics)
+    def add(self, metrics: Mapping[str, Tensor]) -> None:
+        """Take scalar tensors into the window."""
         for key, value in metrics.items():
             value = value.detach().float()
             if key in self.gauges or key not in self.sums:
@@ -57,35 +59,38 @@ class Window:
         """Begin a new window."""
         self.sums, self.counts = {}, {}
 
-    def drop_extras(self) -> None:
+    def drop_rare(self) -> None:
         """Forget what was measured only because a row was due, as if none had been."""
-        if self.ordinary:
-            for key in self.sums.keys() - self.ordinary:
-                del self.sums[key], self.counts[key]
+        for key in [key for key in self.sums if key in self.rare or key.endswith(HELD_OUT)]:
+            del self.sums[key], self.counts[key]
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, int]]:
         """What a checkpoint must hold, so that a resumed run logs the same means."""
         return dict(self.sums), dict(self.counts)
 
-    def sums_over_ranks(self) -> dict[str, Tensor]:
-        """The sums as means over ranks: one of them writes the checkpoint, all go on from it."""
-        if not self.sums:
-            return {}
-        means = distributed.mean(torch.stack([value.float() for value in self.sums.values()]))
-        return dict(zip(self.sums, means.unbind(), strict=True))
+    def sums_of_ranks(self) -> dict[str, Tensor]:
+        """The sums of every rank, ``(ranks,)`` each: one of them writes the checkpoint for all."""
+        if not self.sums or distributed.world_size() == 1:
+            return self.sums
+        mine = torch.stack([value.float() for value in self.sums.values()])
+        return dict(zip(self.sums, distributed.gather(mine[None]).unbind(1), strict=True))
 
     def load_state(self, sums: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
-        """Restore what ``state`` returned, in the order the keys were first logged."""
-        self.sums = {key: sums[key] for key in counts}
+        """Restore what ``state`` returned, in the order the keys were first logged.
+
+        From sums of every rank each takes its own, and another number of ranks takes their mean.
+        """
+        ranks, mine = distributed.world_size(), distributed.rank()
+        for key in counts:
+            found = sums[key].float().reshape(-1)
+            self.sums[key] = found[mine] if len(found) == ranks else found.mean()
         self.counts = dict(counts)
 
-    def seen(self) -> list[str]:
-        """The ordinary keys, for the checkpoint."""
-        return sorted(self.ordinary)
 
-
-LARGEST = 2**30
-"""Bytes of a log: it is read whole. A million rows have half of that."""
+LONGEST = 2**20
+"""Bytes of a line; a row has a thousand."""
+MOST_BROKEN = 1000
+"""Lines that are no rows; a crash leaves one."""
 
 SCORES = "evaluate/"
 """Keys of a row of scores begin with it. Such a row stands beside the log rows, not among them."""
@@ -112,51 +117,60 @@ class MetricsFile:
         if self.path.exists():
             with _naming(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
+                sync_folder(self.path.parent)
 
     def last(self) -> dict[str, Any]:
         """The newest complete log row, empty when there is none."""
-        if not self.path.exists():
-            return {}
-        lines = self._text().splitlines()
-        whole = [line for line in lines if _step_of(line) is not None and not _is_scores(line)]
-        return dict(json.loads(whole[-1])) if whole else {}
+        newest: dict[str, Any] = {}
+        for _, row in self._rows():
+            if not _is_scores(row):
+                newest = row
+        return newest
 
     def scores(self, key: str) -> list[tuple[int, float | None]]:
         """Every score that was taken: its step, and the number under ``key`` or None."""
-        if not self.path.exists():
-            return []
-        lines = self._text().splitlines()
-        rows = [json.loads(line) for line in lines if _is_scores(line)]
-        return [(row["step"], _number(row.get(key))) for row in rows]
+        return [(row["step"], _number(row.get(key))) for _, row in self._rows() if _is_scores(row)]
 
     def cut(self, step: int, drop: int | None = None) -> None:
         """Keep the rows up to ``step``; a torn last line and the log row of step ``drop`` go."""
-        if not self.path.exists():
-            return
-        before = self._text()
-        kept = [
-            line
-            for line in before.splitlines()
-            if (found := _step_of(line)) is not None
-            and found <= step
-            and (found != drop or _is_scores(line))
-        ]
-        after = "".join(line + "\n" for line in kept)
-        if after == before:  # nothing to cut, so going on needs no space for it
-            return
+
+        def stays(row: Mapping[str, Any]) -> bool:
+            return row["step"] <= step and (row["step"] != drop or _is_scores(row))
+
+        size = self.path.stat().st_size if self.path.exists() else 0
+        whole = sum(len(line.rstrip(b"\n")) + 1 for line, row in self._rows() if stays(row))
+        if whole == size:
+            return  # nothing to cut, so going on needs no space for it
         partial = self.path.with_name(f".{self.path.name}.tmp")
         partial.unlink(missing_ok=True)  # were it a link, its target would be written
-        with _naming(self.path), partial.open("w", encoding="utf-8") as file:
-            file.write(after)
+        with _naming(self.path), partial.open("wb") as file:
+            for line, row in self._rows():
+                if stays(row):
+                    file.write(line.rstrip(b"\n") + b"\n")
             file.flush()
             os.fsync(file.fileno())
         partial.replace(self.path)
 
-    def _text(self) -> str:
+    def _rows(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
+        """Every line that is a row, and the row; nothing where there is no log.
+
+        Raises:
+            DataError: the file cannot be read, or is no log.
+        """
+        if not self.path.exists():
+            return
+        remedy, broken = "put a sound one in its place", 0
         try:
-            return read_limited(self.path, LARGEST).decode("utf-8", errors="replace")
+            with open_regular(self.path) as file:
+                while line := file.readline(LONGEST + 1):
+                    if (row := _row_of(line)) is not None:
+                        yield line, row
+                        continue
+                    broken += 1
+                    if broken > MOST_BROKEN or len(line) > LONGEST:
+                        raise DataError(str(self.path), "is not the log of a run", remedy)
         except OSError as error:
-            reason, remedy = f"cannot be read: {error.strerror}", "put a sound one in its place"
+            reason = f"cannot be read: {error.strerror}"
             raise DataError(str(self.path), reason, remedy) from None
 
 
@@ -170,17 +184,17 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def _step_of(line: str) -> int | None:
+def _row_of(line: bytes) -> dict[str, Any] | None:
+    """A row of the log, or of scores; None for anything else."""
     try:
-        step = json.loads(line)["step"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        row = json.loads(line)
+    except (ValueError, RecursionError):
         return None
-    return step if isinstance(step, int) else None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
 
 
-def _is_scores(line: str) -> bool:
-    """Whether a line is a complete row of scores."""
-    return f'"{SCORES}' in line and _step_of(line) is not None
+def _is_scores(row: Mapping[str, Any]) -> bool:
+    return any(key.startswith(SCORES) for key in row)
 
 
 def _number(value: object) -> float | None:

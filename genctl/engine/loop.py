@@ -84,9 +84,10 @@ def run_loop(
         if trouble := _trouble(training):
             return trouble
         if saved_step != training.step:
-            state = [*model.parameters(), *model.buffers()]
-            distributed.require_equal("the weights", distributed.digest(state), RANKS_DIFFER)
-            window = update.window.sums_over_ranks()
+            if distributed.world_size() > 1:
+                state = [*model.parameters(), *model.buffers()]
+                distributed.require_equal("the weights", distributed.digest(state), RANKS_DIFFER)
+            window = update.window.sums_of_ranks()
             distributed.on_main(lambda: write(window))
         last_save, saved_step = clock.seconds(), training.step
         return ""
@@ -140,7 +141,7 @@ def run_loop(
                     _observe(training, row)
                     update.window.clear()
                 else:  # a last row between two intervals: going on must be as if it had not been
-                    update.window.drop_extras()
+                    update.window.drop_rare()
                     training.final_row = step
                 if trouble := _trouble(training):
                     break
@@ -168,6 +169,8 @@ def _draw(picture: Callable[[], object], report: Reporter) -> None:
         picture()
     except OSError as error:
         report.note(f"warning: no preview: {error.strerror or error}")
+    except Exception as error:  # noqa: BLE001 - and the next run from here would fail there again
+        report.note(f"warning: no preview: {type(error).__name__}: {error}")
 
 
 def _row(training: Training, seconds: float) -> dict[str, Any]:

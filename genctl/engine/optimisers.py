@@ -110,8 +110,16 @@ def rmsprop(
     schedule: SchedulePart = default("schedule", "constant"),
 ) -> Rule:
     """RMSProp (Tieleman & Hinton 2012), WGAN's choice."""
+    # Capturable: its count of steps is kept on the device, where a skipped step is taken back.
+    on_device = all(p.device.type == "cuda" for p in parameters)
     optimiser = torch.optim.RMSprop(
-        parameters, lr=lr, alpha=alpha, eps=eps, momentum=momentum, foreach=True
+        parameters,
+        lr=lr,
+        alpha=alpha,
+        eps=eps,
+        momentum=momentum,
+        foreach=True,
+        capturable=on_device,
     )
     return _Rule(optimiser, lr, schedule)
 

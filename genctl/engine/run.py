@@ -12,6 +12,7 @@ from torch import Tensor
 from genctl.config.schema import RunConfig
 from genctl.contracts import CAPABILITIES, GenerativeModel, capabilities
 from genctl.engine import distributed, precision
+from genctl.engine.belonging import OF_THE_MODEL, require_fitting, require_unedited
 from genctl.engine.construction import build_model, read_checkpoint
 from genctl.engine.device import pick_device
 from genctl.engine.run_directory import RunDirectory, split_address
@@ -180,6 +181,7 @@ def open_run(
 
     Raises:
         DataError: no such run or step, or a damaged checkpoint.
+        ConfigError: its config.yaml tells of another model than was trained.
     """
     path, _ = split_address(address)
     config = RunDirectory(path).config()
@@ -187,6 +189,8 @@ def open_run(
         raise DataError(str(path), "its config.yaml lacks the facts of the data")
     found = read_checkpoint(address)
     averaged = {} if raw_weights else found.averaged
+    require_unedited(config, found.state, path, OF_THE_MODEL)
+    require_fitting(config, found.weights, path)
     model = build_model(config)
     try:
         model.load_state_dict({**found.weights, **averaged, **found.state["extra"]})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
@@ -22,10 +21,16 @@ import torch
 from genctl import __version__
 from genctl.config.load import read_yaml, to_yaml
 from genctl.config.schema import RunConfig
+from genctl.engine.durable import make_folders
+from genctl.engine.durable import write_atomically as write_atomically  # others have it from here
 from genctl.errors import DataError, GenctlError, UsageError
 
 _MADE_AT_START = re.compile(r"step-0+$|latest$|\.tmp-")
 """What the folder of checkpoints holds before a run is one."""
+
+NO_LOCKS = (
+    "warning: this file system has no locks: see to it that no other process trains the same run"
+)
 
 
 def split_address(address: str | Path) -> tuple[Path, str | None]:
@@ -35,32 +40,6 @@ def split_address(address: str | Path) -> tuple[Path, str | None]:
         return Path(text), None
     path, _, at = text.rpartition("@")
     return Path(path), at
-
-
-def next_free(preset: str, parent: Path | None = None) -> Path:
-    """``runs/<preset>-<n>``, the first that does not exist."""
-    parent = parent or Path("runs")
-    number = 1
-    while (parent / f"{preset}-{number}").exists():
-        number += 1
-    return parent / f"{preset}-{number}"
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that it is either the old one or the new one."""
-    partial = path.with_name(f".{path.name}.tmp")
-    try:
-        partial.unlink(missing_ok=True)  # were it a link, its target would be written
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        error.filename = str(path)  # a failed write tells no name
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 @dataclass(frozen=True)
@@ -148,12 +127,19 @@ class RunDirectory:
             raise UsageError(
                 str(self.path), "a run is already here", f"--resume {self.path}, or another --out"
             )
-        if self.path.exists() and not (self.path.is_dir() and _is_unfinished(self.path)):
+        if not self.is_free():
             raise UsageError(str(self.path), "exists and is not empty", "choose another --out")
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
         if not os.access(place, os.W_OK | os.X_OK):
             reason = f"cannot be written: {place} is read-only"
             raise GenctlError(str(self.path), reason, "choose a place you may write to with --out")
+
+    def is_free(self) -> bool:
+        """Whether nothing is here, or only what a start left that was killed or is going on."""
+        try:
+            return not self.path.exists() or (self.path.is_dir() and _is_unfinished(self.path))
+        except OSError:  # one that may not be looked into
+            return False
 
     def create(self, config: RunConfig, first: Callable[[], object] | None = None) -> None:
         """Begin a run here.
@@ -169,8 +155,7 @@ class RunDirectory:
         """
         self.refuse_if_taken()
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for folder in (self.path, self.checkpoints, self.samples, self.reports):
-            folder.mkdir(parents=True, exist_ok=True)
+        make_folders(self.path, self.checkpoints, self.samples, self.reports)
         self.write_environment()
         if first is not None:
             first()
@@ -198,36 +183,56 @@ class RunDirectory:
         facts = {**environment(), **more}
         write_atomically(self.path / "environment.json", json.dumps(facts, indent=1) + "\n")
 
-    def lock(self) -> IO[str]:
+    def lock(self, note: Callable[[str], object] | None = None) -> IO[str]:
         """Take the run for this process; the operating system frees it when the process ends.
+
+        Args:
+            note: told that there are no locks here, if so: then it is up to the user.
 
         Raises:
             UsageError: another process is training this run.
             GenctlError: nothing can be written here.
         """
-        self.refuse_links_out()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = (self.path / ".lock").open("a")
-        except OSError as error:
-            remedy = (
-                "make it writable, or copy it with `cp -r` and go on with the copy"
-                if self.exists()
-                else "choose a place you may write to with --out"
-            )
-            raise GenctlError(
-                str(self.path), f"cannot be written: {error.strerror}", remedy
-            ) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.close()
-            raise UsageError(
-                str(self.path), "another process is training this run", "wait for it, or stop it"
-            ) from None
-        except OSError:  # a file system without locks: then it is up to the user
-            pass
+        handle, locked = self.try_lock()
+        if not locked and note is not None:
+            note(NO_LOCKS)
         return handle
+
+    def try_lock(self) -> tuple[IO[str], bool]:
+        """``lock``, and whether the file system has locks at all."""
+        self.refuse_links_out()
+        place = self.path / ".lock"
+        while True:
+            try:
+                make_folders(self.path)
+                handle = place.open("a")
+            except OSError as error:
+                remedy = (
+                    "make it writable, or copy it with `cp -r` and go on with the copy"
+                    if self.exists()
+                    else "choose a place you may write to with --out"
+                )
+                raise GenctlError(
+                    str(self.path), f"cannot be written: {error.strerror}", remedy
+                ) from None
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.close()
+                raise BusyError(
+                    str(self.path),
+                    "another process is training this run",
+                    "wait for it, or stop it",
+                ) from None
+            except OSError:
+                return handle, False
+            if _is_still(place, handle):
+                return handle, True
+            handle.close()  # who had it before gave its place up, and took the file away
+
+
+class BusyError(UsageError):
+    """Another process has the run."""
 
 
 def environment() -> dict[str, Any]:
@@ -264,6 +269,14 @@ def _is_unfinished(path: Path) -> bool:
         ):
             return False
     return True
+
+
+def _is_still(path: Path, handle: IO[str]) -> bool:
+    """Whether an open file is the one of that name."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
+    except OSError:
+        return False
 
 
 def _git_state() -> str | None:

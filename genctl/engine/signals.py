@@ -1,7 +1,8 @@
 """Signals: in a training the first Ctrl-C or SIGTERM asks for a stop, SIGUSR1 for a checkpoint.
 
 Outside of one there is nothing to save: both end the command at once, and SIGUSR1 does nothing,
-where by default it would kill.
+where by default it would kill. A second request leaves at once; what a launcher passes on of the
+first is none.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+ECHO_SECONDS = 3.0
+"""A SIGTERM so soon after the first request is the same one: job managers send it to every process,
+and a launcher among them passes it on."""
 
 
 class Requests:
@@ -20,12 +26,21 @@ class Requests:
     def __init__(self) -> None:
         self.stop = False
         self.save = False
+        self.stop_since = 0.0
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """First time: stop after this step. Second time: leave at once."""
-        if self.stop:
+        self._first(number)
+
+    def _first(self, number: int) -> bool:
+        """Whether this is the first request; does not return from the second."""
+        now = time.monotonic()
+        if not self.stop:
+            self.stop, self.stop_since = True, now
+            return True
+        if number == signal.SIGINT or now - self.stop_since > ECHO_SECONDS:
             os._exit(130)  # whatever hangs, hangs; the last checkpoint is complete
-        self.stop = True
+        return False
 
     def on_save(self, number: int, frame: FrameType | None) -> None:
         """Save after this step and go on."""
@@ -45,8 +60,8 @@ class Interrupts(Requests):
 
     def on_stop(self, number: int, frame: FrameType | None) -> None:
         """First time: as Ctrl-C, whichever signal it was. Second time: leave at once."""
-        super().on_stop(number, frame)
-        raise Interruption
+        if self._first(number):
+            raise Interruption
 
 
 @contextmanager

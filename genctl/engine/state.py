@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genctl.config.resume import lasting
 from genctl.config.schema import RunConfig
 from genctl.contracts import GenerativeModel
 from genctl.data.loader import Loader
@@ -43,11 +44,11 @@ class Training:
     def advance(self, logging: bool) -> None:
         """Make the next training step; ``logging`` says that a row follows it."""
         self.update.begin_step(self.step + 1, logging)
-        self.update.window.add(self.model.training_step(self.loader, self.update), logging)
+        self.update.window.add(self.model.training_step(self.loader, self.update))
         if logging and self.held_out is not None:
             self.held_out.position = self.step  # by the step alone, so there is no more to keep
             batch = next(self.held_out)
-            self.update.window.add(held_out_metrics(self.update, batch), logging)
+            self.update.window.add(held_out_metrics(self.update, batch))
         self.step += 1
 
 
@@ -56,7 +57,7 @@ def snapshot(
 ) -> Checkpoint:
     """The training's whole state; nothing in it depends on when it is taken but ``seconds``.
 
-    With several processes ``window`` holds the log window's sums over all of them.
+    With several processes ``window`` holds the log window's sums of each of them.
     """
     whole = training.model.state_dict()
     weights = {key: value for key, value in whole.items() if isinstance(value, Tensor)}
@@ -84,12 +85,12 @@ def snapshot(
         "position": training.loader.position,
         "players": players,
         "window": counts,
-        "ordinary": training.update.window.seen(),
         "average_images": training.average.images_at,
         "final_row": training.final_row,
         "extra": extra,
         "generators": numbers,
         "ranks": distributed.world_size(),
+        "config": lasting(training.config),
     }
     averaged = training.average.state()
     return Checkpoint(training.step, weights, averaged, {**tensors, **states}, state)
@@ -143,9 +144,8 @@ def _restore(training: Training, checkpoint: Checkpoint) -> None:
         optimiser = player.rule.optimiser
         groups = optimiser.state_dict()["param_groups"]
         optimiser.load_state_dict({"state": moments, "param_groups": groups})
-    sums = {key: value.to(device).float() for key, value in _under(tensors, "window/").items()}
+    sums = {key: value.to(device).clone() for key, value in _under(tensors, "window/").items()}
     training.update.window.load_state(sums, state["window"])
-    training.update.window.ordinary = set(state["ordinary"])
     training.loader.position = state["position"]
     training.step, training.seconds_before = checkpoint.step, state["seconds"]
     training.final_row = state["final_row"]

@@ -71,7 +71,7 @@ class Updater:
         self.players = {
             name: self._player(name, modules, config) for name, modules in model.players.items()
         }
-        self.window = Window(model.gauges)
+        self.window = Window(model.gauges, model.rare)
         self.images = images
         self.step, self.logging = 0, False
         self.first_loss: tuple[str, LossFn] | None = None  # of a batch, in a step that logs
@@ -184,7 +184,7 @@ class Updater:
             torch.nn.utils.clip_grads_with_norm_(player.parameters, self.clip, norm)
         metrics = {f"loss/{name}": loss, **metrics}
         metrics = {key: value.detach() for key, value in metrics.items()}
-        self.window.add({**metrics, f"grad_norm/{name}": norm}, self.logging)
+        self.window.add({**metrics, f"grad_norm/{name}": norm})
         return metrics, norm
 
     @torch.no_grad()
@@ -217,10 +217,16 @@ def _step_where_finite(
     optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
 ) -> None:
     """Step unless ``bad`` is 1, deciding on the device where there is one."""
-    if bad.device.type == "cpu":
-        if not bad:
-            optimiser.step()
-        return
+    if bad.device.type != "cpu":
+        _step_unread(optimiser, parameters, bad)
+    elif not bad:
+        optimiser.step()
+
+
+def _step_unread(
+    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
+) -> None:
+    """Step, and take it back where ``bad`` is 1, without anyone waiting to read it."""
     if optimiser.defaults.get("fused"):
         optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by the fused kernels
         optimiser.step()

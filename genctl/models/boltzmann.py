@@ -51,6 +51,7 @@ class RestrictedBoltzmannMachine(GenerativeModel):
 
     players = {"energy": ("energy",)}  # noqa: RUF012
     averaged = ("energy",)
+    rare = ("pseudo_likelihood",)
     base_logits: Tensor
     particles: Tensor | None
 

@@ -107,8 +107,9 @@ def _clipped(gradient: Tensor, largest: float | None) -> Tensor:
 
 def is_zero_sum(objective: AdversarialObjective) -> bool:
     """Whether the generator's loss is minus the discriminator's on generated examples."""
-    score = torch.linspace(-2.0, 2.0, 9)
-    return torch.equal(objective.generator(score), -objective.fake(score))
+    with torch.device("cpu"):  # numbers are compared, which a model that is only sketched lacks
+        score = torch.linspace(-2.0, 2.0, 9)
+        return torch.equal(objective.generator(score), -objective.fake(score))
 
 
 class _Ask(nn.Module):

@@ -134,7 +134,7 @@ def as_row(metrics: dict[str, dict[str, Any]]) -> dict[str, float | None]:
 def fit(
     config: RunConfig,
     data: str | Dataset | None = None,
-    out: str | Path = "runs/run",
+    out: str | Path | None = "runs/run",
     *,
     device: str = "auto",
     resume: str | None = None,
@@ -150,7 +150,7 @@ def fit(
     Args:
         config: a validated configuration.
         data: a data SPEC or an open data set; by default ``config.data.spec``.
-        out: the run directory.
+        out: the run directory; None: the next free ``runs/<preset>-<n>``.
         device: auto, cpu, cuda or mps.
         resume: go on from this checkpoint of ``out``: ``latest``, ``best`` or a step.
         init: take the initial weights from another run.

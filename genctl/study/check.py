@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from genctl.config.load import load_config
 from genctl.config.schema import RunConfig
 from genctl.data.dataset import Dataset, open_dataset
+from genctl.engine.belonging import sketch
 from genctl.engine.construction import build_model, check_players
 from genctl.engine.device import pick_device
 from genctl.engine.fit import complete, open_data
@@ -53,7 +54,7 @@ def check(
                     opening.real(trial.real)
             if data is not None:
                 config = complete(config, data, trial.data, where)
-                check_players(config, build_model(config))
+                check_players(config, sketch(config) or build_model(config))
     problems.raise_any(source)
 
 

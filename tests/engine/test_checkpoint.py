@@ -147,3 +147,48 @@ def test_a_newer_schema_is_refused(tmp_path):
     (path / "state.json").write_text(json.dumps(state))
     with pytest.raises(DataError, match="newer"):
         checkpoint.read(path)
+
+
+def test_a_reader_of_a_run_that_goes_on_gets_its_newest(tmp_path, monkeypatch):
+    """With one kept, what was located is removed before it is read; or while it is."""
+    checkpoint.write(tmp_path, make(0))
+    read, located = checkpoint.read, []
+
+    def late(path):
+        located.append(path)
+        if len(located) <= 2:
+            checkpoint.write(tmp_path, make(len(located)))
+            checkpoint.prune(tmp_path, 1)
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "read", late)
+        assert checkpoint.find(tmp_path).step == 2
+        assert len(located) == 3
+    state_of = checkpoint._state_of
+
+    def slow(path, file):
+        checkpoint.write(tmp_path, make(3))
+        checkpoint.prune(tmp_path, 1)
+        return state_of(path, file)
+
+    monkeypatch.setattr(checkpoint, "_state_of", slow)
+    assert checkpoint.find(tmp_path).step == 2, "what is open can be read to its end"
+    assert checkpoint.steps(tmp_path) == [3]
+
+
+def test_a_damaged_checkpoint_is_not_looked_for_again(tmp_path, monkeypatch):
+    path = checkpoint.write(tmp_path, make(1))
+    (path / "weights.safetensors").write_bytes(b"x")
+    read, calls = checkpoint.read, []
+
+    def counting(path):
+        calls.append(path)
+        return read(path)
+
+    monkeypatch.setattr(checkpoint, "read", counting)
+    with pytest.raises(DataError, match="damaged"):
+        checkpoint.find(tmp_path)
+    assert len(calls) == 1
+    with pytest.raises(DataError, match="no such step"):
+        checkpoint.find(tmp_path, "7")

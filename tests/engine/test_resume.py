@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -173,10 +174,14 @@ def test_sigusr1_saves_and_goes_on(tmp_path):
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, 5, 12]
 
 
-@pytest.mark.parametrize("paradigm", ["adversarial", "latent"])
-def test_extending_a_finished_run_equals_a_longer_one(paradigm, tmp_path):
-    config = config_of(paradigm)
-    fit(with_overrides(config, {"train.steps": 8}), None, tmp_path / "short", device="cpu")
+@pytest.mark.parametrize(
+    ("paradigm", "every", "first"),
+    [("adversarial", 5, 8), ("latent", 5, 8), ("adversarial", 2, 3), ("energy", 2, 3)],
+)
+def test_extending_a_finished_run_equals_a_longer_one(paradigm, every, first, tmp_path):
+    """Also where every step so far has written a row: what comes at rows only is known apart."""
+    config = config_of(paradigm, log__every=every)
+    fit(with_overrides(config, {"train.steps": first}), None, tmp_path / "short", device="cpu")
     fit(config, None, tmp_path / "short", device="cpu", resume="latest")
     fit(config, None, tmp_path / "long", device="cpu")
     assert rows_of(tmp_path / "short") == rows_of(tmp_path / "long")
@@ -192,6 +197,23 @@ def test_previews_leave_no_trace(tmp_path):
     assert len(list((tmp_path / "with/samples").glob("step-*.png"))) == 4
     left, right = tensors_of(tmp_path / "with"), tensors_of(tmp_path / "without")
     assert all(torch.equal(left[key], right[key]) for key in left)
+
+
+def test_a_preview_that_fails_costs_a_picture_and_no_run(tmp_path, monkeypatch):
+    class Listener(Silent):
+        said: ClassVar[list[str]] = []
+
+        def note(self, text):
+            self.said.append(text)
+
+    def broken(*_):
+        raise RuntimeError("no deterministic implementation")
+
+    monkeypatch.setattr("genctl.engine.preview.picture", broken)
+    config = config_of("adversarial", log__preview_every=5, log__preview_rows=2)
+    result = fit(config, None, tmp_path / "run", device="cpu", report=Listener())
+    assert (result.stopped_by, result.step) == ("steps", 12)
+    assert any("no preview: RuntimeError: no determ" in text for text in Listener.said)
 
 
 def test_going_back_to_an_earlier_step_gives_the_same_run(tmp_path):

@@ -51,6 +51,15 @@ def test_the_very_first_row_torn(tmp_path):
         assert log.path.read_bytes() == b""
 
 
+@pytest.mark.parametrize("line", [b"\n", b"x\n", b"{}\n", bytes(2**21)])
+def test_what_is_no_log_is_refused_at_once(tmp_path, line):
+    log = MetricsFile(tmp_path / "metrics.jsonl")
+    log.path.write_bytes(line * (2**24 // len(line)))
+    for read in (log.last, lambda: log.cut(3), lambda: log.scores("evaluate/fd")):
+        with pytest.raises(DataError, match="not the log of a run"):
+            read()
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")

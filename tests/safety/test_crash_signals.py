@@ -68,6 +68,16 @@ def test_in_a_write_the_checkpoint_is_finished_first(server, words, tmp_path):
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [0, 4]
 
 
+def test_what_a_launcher_passes_on_is_no_second_request(server, words, tmp_path):
+    """A job manager signals every process, and the launcher among them its workers once more."""
+    child = server.start(*words, prelude=["stall", "step", 0.5]).stalled()
+    for _ in range(3):
+        child.kill(signal.SIGTERM)
+        time.sleep(0.02)
+    assert_quiet_130(child)
+    assert newest(tmp_path / "run") == 1
+
+
 @pytest.mark.parametrize("where", ["step", "decode", "write"])
 def test_twice_it_leaves_at_once(server, words, pictures, tmp_path, where):
     """Whatever hangs, hangs; the checkpoint before is whole."""

@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mutations import NUMBERS, VALUES, contract_errors, damaged, fuzz, spoiled
 
+from genctl.config.load import read_yaml
+from genctl.config.resume import lasting
 from genctl.engine import checkpoint
 from genctl.engine.run import open_run
 from genctl.errors import DataError
@@ -188,6 +190,22 @@ def test_states_of_malice(run, state):
             torch.is_tensor(found.optimisers[f"window/{key}"]) for key in found.state["window"]
         )
     used(run)
+
+
+CONFIG = lasting(read_yaml(STORED / "config.yaml"))
+
+
+@fuzz(40)
+@given(kept=spoiled(CONFIG))
+def test_kept_configurations_of_malice(run, kept):
+    """It is what the run is held against: a wrong one ends in a word, the right one in samples."""
+    put(run, state={**STATE, "config": kept})
+    used(run)
+
+
+def test_the_configuration_of_the_run_itself_is_no_malice(run):
+    put(run, state={**STATE, "config": CONFIG})
+    assert open_run(run, "cpu").sample(2).shape == (2, 2)
 
 
 @fuzz(40)

@@ -160,6 +160,21 @@ def test_a_log_window_that_a_stop_cut_is_that_of_all_ranks(tmp_path):
         assert found[key] == pytest.approx(expected[key], rel=1e-4), key
 
 
+def test_two_that_stopped_between_two_rows_go_on_to_the_same_bits(tmp_path):
+    """Each takes up its own part of the log's window: a mean of both would round differently."""
+    file = tmp_path / "game.yaml"
+    changes = {"log.every": 5, "train.steps": 12}
+    file.write_text(to_yaml(with_overrides(config_of("history-and-adaptive"), changes)))
+    changes = {"train.steps": 8}
+    jobs = {"run": {"preset": str(file), "changes": changes}, "whole": {"preset": str(file)}}
+    ranks.train_all(jobs, tmp_path)
+    ranks.train_all({"run": {"preset": str(file), "resume": "latest"}}, tmp_path)
+    found, whole = (rows_of(tmp_path / name) for name in ("run", "whole"))
+    for row in (*found, *whole):
+        del row["seconds"]
+    assert found == whole
+
+
 def test_a_run_that_one_process_began_two_go_on_with(tmp_path):
     """The pool of past fakes, the balance and the averages are given to every process."""
     jobs = {}

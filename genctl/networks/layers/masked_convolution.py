@@ -25,7 +25,7 @@ def groups_of(features: int, groups: int) -> Tensor:
     """The colour channel of each feature, ``(features,)`` int64, ascending."""
     bounds = group_bounds(features, groups)
     counts = torch.tensor([b - a for a, b in pairwise(bounds)])
-    return torch.repeat_interleave(torch.arange(groups), counts)
+    return torch.repeat_interleave(torch.arange(groups), counts, output_size=features)
 
 
 class MaskedConv2d(nn.Module):

@@ -100,7 +100,8 @@ class SpectralNorm(parametrizations._SpectralNorm):
 
     def forward(self, weight: Tensor) -> Tensor:
         """The normalised weight, differentiable with u and v held fixed."""
-        with torch.autocast(weight.device.type, enabled=False):
+        # A model that is only sketched has no numbers, and no autocast for them either.
+        with torch.autocast("cpu" if weight.is_meta else weight.device.type, enabled=False):
             out: Tensor = super().forward(weight)
         return out if self.bound == 1.0 else self.bound * out
 

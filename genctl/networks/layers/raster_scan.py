@@ -29,9 +29,16 @@ class CausalNetwork(Protocol):
 
 def inverse_cdf(logits: Tensor, u: Tensor) -> Tensor:
     """Categorical draws from uniform noise: ``(N, K)`` logits and ``(N,)`` in [0, 1) → int64."""
-    cumulative = logits.softmax(dim=1).cumsum(dim=1)
+    cumulative = _running_sums(logits.softmax(dim=1))
     # Rounding may leave the last sum below u.
     return (cumulative <= u[:, None]).sum(dim=1).clamp_max_(logits.shape[1] - 1)
+
+
+def _running_sums(p: Tensor) -> Tensor:
+    """Sums of ``(N, K)`` from the first to each; CUDA's own are not deterministic."""
+    if p.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return p @ p.new_ones(p.shape[1], p.shape[1]).triu()
+    return p.cumsum(dim=1)
 
 
 @torch.no_grad()
