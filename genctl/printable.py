@@ -38,6 +38,16 @@ def is_printable(text: str) -> bool:
     return _UNSEEN.search(text) is None
 
 
+def size_in_words(count: int) -> str:
+    """A number of bytes in the unit that gives it one to four digits."""
+    value, unit = float(count), "bytes"
+    for larger in ("KiB", "MiB", "GiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:,.1f} {unit}"
+
+
 def write_anywhere(*streams: TextIO) -> None:
     """Let streams write what their encoding lacks in plain characters, else as its escape.
 

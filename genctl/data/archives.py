@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from genctl.data.decode import MAX_BYTES, BrokenImageError
-from genctl.data.folder import METADATA, Listing, is_image_name, suffix_of
+from genctl.data.folder import METADATA, Listing, is_image_name, suffix_of, too_much_metadata
 from genctl.data.limits import MAX_METADATA_BYTES
 from genctl.data.tar_stream import open_tar
 from genctl.errors import DataError
@@ -67,6 +67,7 @@ class ZipSource:
     def listing(self) -> Listing:
         """Members that are images, by name; the last of two equal names wins, as in unzip."""
         found = Listing(total_bytes=self.path.stat().st_size)
+        described: list[zipfile.ZipInfo] = []
         declared = 0
         for info in self._archive.infolist():
             declared += info.file_size
@@ -74,16 +75,30 @@ class ZipSource:
             if info.is_dir():
                 continue
             if PurePosixPath(name).name.lower() in METADATA:
-                found.metadata.append((name, self._text(info)))
+                described.append(info)
             elif is_image_name(name):
                 found.names.append(name)
             else:
                 found.ignored[suffix_of(name)] += 1
+        # What it declares is judged as a whole before a byte is unpacked.
         if declared > _allowed(self.path):
             reason = f"declares {declared:,} bytes, over {MAX_EXPANSION} times its own size"
             raise DataError(str(self.path), reason, "unpack it yourself if you trust it")
+        size = sum(info.file_size for info in described)
+        if size > MAX_METADATA_BYTES:
+            raise too_much_metadata(str(self.path), f"declares {size:,} bytes of metadata")
+        found.metadata_bytes = size
+        found.metadata = [(info.filename, self._text(info)) for info in described]
         found.names = sorted(set(found.names))
         return found
+
+    def size(self, name: str) -> int:
+        """Bytes that ``read`` would hold; 0 for a member that it refuses."""
+        try:
+            size = self._archive.getinfo(name).file_size
+        except KeyError:
+            return 0
+        return size if size <= MAX_BYTES else 0
 
     def read(self, name: str) -> bytes:
         """The bytes of one member. Raises BrokenImageError with the reason."""
@@ -105,8 +120,6 @@ class ZipSource:
 
     def _text(self, info: zipfile.ZipInfo) -> str:
         try:
-            if info.file_size > MAX_METADATA_BYTES:
-                raise ValueError(f"declares {info.file_size:,} bytes")
             return self._archive.read(info).decode("utf-8-sig")
         except _DAMAGED as error:
             thing = f"{self.path}: {printable(info.filename)}"
@@ -137,9 +150,8 @@ class TarSource:
                         continue
                     name = member.name
                     if PurePosixPath(name).name.lower() in METADATA:
-                        if member.size > MAX_METADATA_BYTES:
-                            raise ValueError(f"its metadata has {member.size:,} bytes")
-                        text = archive.read(MAX_METADATA_BYTES).decode("utf-8-sig")
+                        found.count_metadata(str(self.path), member.size)
+                        text = archive.read(member.size).decode("utf-8-sig")
                         found.metadata.append((name, text))
                     elif is_image_name(name):
                         found.names.append(name)

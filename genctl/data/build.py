@@ -12,7 +12,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,7 +24,8 @@ from genctl.data import cache
 from genctl.data.cache import Index
 from genctl.data.decode import BrokenImageError, Crop, decode
 from genctl.data.folder import Listing
-from genctl.data.rough import MAX_BROKEN, IsTest, Rough, check_broken
+from genctl.data.in_flight import InFlight
+from genctl.data.rough import MAX_BROKEN, IsTest, Rough, check_broken, free_scratch
 from genctl.errors import DataError, UsageError
 
 CACHE_FROM_FILES = 1000
@@ -31,10 +34,15 @@ CACHE_FROM_BYTES = 8 * 2**20
 SMALL_FILE = 2048
 """Bytes of a file below which most of the work is the interpreter's, of which there is one: two
 threads that wait for each other are slower there than one (by a half at 1 kB, even at 2 kB)."""
+IN_FLIGHT_BYTES = 512 * 2**20
+"""Bytes of encoded files held at once. A file may have 256 MiB and a machine a hundred cores; what
+people train on has less than 4 MiB, so that it keeps them all busy."""
 _CHUNK = 32
 _UNREAD = {".wav": "sound", ".mp4": "video", ".avi": "video", ".webm": "video"}
 
 Progress = Callable[[int, int], None]
+_Task = tuple[str, Callable[[], AbstractContextManager[bytes]]]
+"""A name, and its bytes for as long as they are needed."""
 
 
 class FileSource(Protocol):
@@ -57,6 +65,9 @@ class FileSource(Protocol):
 
 class ReadableSource(FileSource, Protocol):
     """A source that reads any file at any time, from any thread."""
+
+    def size(self, name: str) -> int:
+        """Bytes that ``read`` would hold."""
 
     def read(self, name: str) -> bytes:
         """Bytes of one file."""
@@ -137,15 +148,25 @@ def _build(
     progress: Progress | None,
     notes: list[str],
 ) -> tuple[np.ndarray, Index]:
-    """Decode under the entry's lock and write it; in memory where the cache cannot be written."""
+    """Decode under the entry's lock and write it; in memory where the disk does not take it."""
     with cache.building(key) as scratch:
         entry = cache.load(key)  # another process may have built it while this one waited
         if entry is not None:
             return entry
-        rough = _decode_all(source, listing, transform, thing, scratch, strict, progress)
+        decoded = partial(_decode_all, source, listing, transform, thing)
         if scratch is None:
+            rough = decoded(None, strict, progress, "cannot be written")
             notes.append(f"{cache.cache_folder()} cannot be written: the images stay in memory")
             return rough.in_memory(is_test)
+        found: Rough | None = None
+        try:
+            found = decoded(scratch, strict, progress)
+        except OSError as error:  # of the scratch file: one of an image is the image's reason
+            full = error.strerror or str(error)
+        if found is None:  # memory may have the room that the disk has not
+            free_scratch(scratch)
+            found = decoded(None, strict, progress, full)
+        rough = found
         order = rough.order(is_test)
         index = rough.index(order)
         try:
@@ -155,6 +176,7 @@ def _build(
             notes.append(
                 f"no cache in {cache.cache_folder()} ({reason}): the images stay in memory"
             )
+            rough.disk = reason
             return rough.in_memory(is_test)
         entry = cache.load(key)
         return entry if entry is not None else rough.in_memory(is_test)
@@ -168,22 +190,28 @@ def _decode_all(
     scratch: Path | None,
     strict: bool,
     progress: Progress | None,
+    disk: str = "",
 ) -> Rough:
+    """Decode every file; ``disk`` says why there is no scratch folder, where one was wanted.
+
+    Raises:
+        OSError: the scratch file has no room.
+    """
     edge = transform.edge
     place = {name: i for i, name in enumerate(listing.names)}
     size = (edge, edge) if edge is not None else _first_size(source, listing, thing)
-    rough = Rough(listing, size, scratch)
+    rough = Rough(listing, size, scratch, disk)
 
-    def one(name: str, read: Callable[[], bytes]) -> None:
+    def one(name: str, opened: Callable[[], AbstractContextManager[bytes]]) -> None:
         try:
-            data = read()
-            rough.put(place[name], _hash(data), decode(data, edge, transform.crop))
+            with opened() as data:
+                rough.put(place[name], _hash(data), decode(data, edge, transform.crop))
         except BrokenImageError as error:
             rough.refuse(place[name], str(error))
 
-    def several(tasks: list[tuple[str, Callable[[], bytes]]]) -> int:
-        for name, read in tasks:
-            one(name, read)
+    def several(tasks: list[_Task]) -> int:
+        for name, opened in tasks:
+            one(name, opened)
         return len(tasks)
 
     small = listing.total_bytes < SMALL_FILE * len(listing.names)
@@ -195,6 +223,7 @@ def _decode_all(
         try:
             for tasks in _tasks(source, listing):
                 pending.add(pool.submit(several, tasks))
+                del tasks  # the bytes in them go when they are decoded
                 if len(pending) >= 4 * workers:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
                     done += sum(future.result() for future in finished)
@@ -210,27 +239,50 @@ def _decode_all(
     return rough
 
 
-def _tasks(source: FileSource, listing: Listing) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
-    """Portions of work: names to read, or bytes already read where the source is sequential."""
+def _tasks(source: FileSource, listing: Listing) -> Iterator[list[_Task]]:
+    """Portions of work: names to read, or bytes already read where the source is sequential.
+
+    Only so many bytes are held at once, by those who work and those that wait to be worked on.
+    """
+    flight = InFlight(IN_FLIGHT_BYTES)
+
+    @contextmanager
+    def taken(data: bytes) -> Iterator[bytes]:
+        try:
+            yield data
+        finally:
+            flight.give_back(len(data))
+
     if source.sequential:
         for name, data in source.items(listing.names):
-            yield [(name, lambda data=data: data)]  # type: ignore[misc]
+            flight.take(len(data))
+            yield [(name, partial(taken, data))]
+            del data  # before the next one is read
         return
-    read = source.read  # type: ignore[attr-defined]
+    size, read = source.size, source.read  # type: ignore[attr-defined]
+
+    @contextmanager
+    def opened(name: str) -> Iterator[bytes]:
+        count = size(name)
+        flight.take(count)
+        try:
+            yield read(name)
+        finally:
+            flight.give_back(count)
+
     for start in range(0, len(listing.names), _CHUNK):
-        names = listing.names[start : start + _CHUNK]
-        yield [(name, lambda name=name: read(name)) for name in names]  # type: ignore[misc]
+        yield [(name, partial(opened, name)) for name in listing.names[start : start + _CHUNK]]
 
 
 def _first_size(source: FileSource, listing: Listing, thing: str) -> tuple[int, int]:
-    """Width and height of the first usable image."""
-    broken = []
-    for name in listing.names:
+    """Width and height of the first usable image, in the source's own order: in one pass."""
+    broken: list[tuple[str, str]] = []
+    for name, opened in (task for tasks in _tasks(source, listing) for task in tasks):
         try:
-            _, data = next(iter(source.items([name])))
-            return decode(data).size
-        except (BrokenImageError, StopIteration) as error:
-            broken.append((name, str(error) or "not found"))
+            with opened() as data:
+                return decode(data).size
+        except BrokenImageError as error:
+            broken.append((name, str(error)))
             if len(broken) > max(10, MAX_BROKEN * len(listing.names)):
                 break
     check_broken(broken, len(listing.names), True, thing)

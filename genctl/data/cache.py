@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import mmap
 import os
 import shutil
@@ -110,6 +111,8 @@ def store(key: str, images: Iterator[np.ndarray], shape: tuple[int, ...], index:
         OSError: no room, or the folder cannot be written. Nothing is left behind.
     """
     with writing(key) as temporary:
+        if math.prod(shape) > shutil.disk_usage(temporary).free:  # not only after filling it
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(temporary))
         path = temporary / "images.npy"
         with open(path, "wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": shape}

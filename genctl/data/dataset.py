@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from genctl.data.build import Progress, Transform
+from genctl.data.chosen_rows import ChosenRows
 from genctl.data.decode import Crop
 from genctl.data.limits import MAX_CLASSES
 from genctl.data.spec import DataSource, Split, parse_spec
@@ -37,7 +38,8 @@ class Dataset:
     Attributes:
         spec: the facts that decide a model's shape. With ``crop="random"`` the stored examples are
             larger than ``spec.shape``, which is what a model sees.
-        examples: uint8 ``(N, C, H, W)``, possibly memory-mapped; float32 ``(N, D)`` for points.
+        examples: uint8 ``(N, C, H, W)``, possibly memory-mapped, or an index into such a map;
+            float32 ``(N, D)`` for points.
         labels: ``(N,)`` int64, −1 where an example has none; or None.
         captions: one text an example; or None.
         fingerprint: changes when the examples, labels, split or transform do; not with the place.
@@ -331,12 +333,15 @@ def _select(
 
 
 def _rows(examples: np.ndarray, rows: np.ndarray) -> Tensor:
-    """A view where the rows are consecutive, so that a memory-mapped set stays on disk."""
-    chosen = examples[_consecutive(rows) or rows]
+    """A memory-mapped set stays on disk: a view where the rows are consecutive, else an index."""
+    where = _consecutive(rows)
+    if where is None and not isinstance(examples, np.memmap):
+        return torch.from_numpy(examples[rows])
     with warnings.catch_warnings():
         # A map of more than the memory is read-only. Nobody writes to the examples.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(chosen)
+        stored = torch.from_numpy(examples if where is None else examples[where])
+    return ChosenRows(stored, torch.from_numpy(rows)) if where is None else stored
 
 
 def _texts(texts: list[str], rows: np.ndarray) -> list[str]:

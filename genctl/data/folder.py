@@ -32,6 +32,7 @@ class Listing:
         names: image files, relative, with forward slashes, sorted.
         stamp: what changes when any file does; the fast key of the cache.
         metadata: relative name and text of each metadata file.
+        metadata_bytes: what these have together.
         ignored: suffixes of the files that were not looked at, counted.
         notes: what a user should know about the listing.
     """
@@ -39,9 +40,30 @@ class Listing:
     names: list[str] = field(default_factory=list)
     stamp: list[str] = field(default_factory=list)
     metadata: list[tuple[str, str]] = field(default_factory=list)
+    metadata_bytes: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
     total_bytes: int = 0
+
+    def count_metadata(self, thing: str, size: int) -> None:
+        """Count a metadata file that is about to be read.
+
+        Args:
+            thing: the data set, for messages.
+            size: bytes of the file.
+
+        Raises:
+            DataError: with those before it they are too many.
+        """
+        self.metadata_bytes += size
+        if self.metadata_bytes > MAX_METADATA_BYTES:
+            raise too_much_metadata(thing, f"its metadata has {self.metadata_bytes:,} bytes")
+
+
+def too_much_metadata(thing: str, found: str) -> DataError:
+    """The refusal of a source by its metadata files, all of which are kept in memory."""
+    reason = f"{found}, at most {MAX_METADATA_BYTES:,} in all its metadata files are read"
+    return DataError(thing, reason, "split the set, or shorten its captions")
 
 
 def is_image_name(name: str) -> bool:
@@ -108,6 +130,14 @@ class FolderSource:
         except OSError as error:
             raise BrokenImageError(error.strerror or str(error)) from None
 
+    def size(self, name: str) -> int:
+        """Bytes that ``read`` would hold; 0 for a file that it refuses."""
+        try:
+            size = os.stat(f"{self.root}/{name}").st_size  # for each file: a Path takes longer
+        except (OSError, ValueError):
+            return 0
+        return size if size <= MAX_BYTES else 0
+
     def items(self, names: list[str]) -> Iterator[tuple[str, bytes]]:
         """All files in order, one after the other."""
         for name in names:
@@ -166,7 +196,11 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _add_file(entry: os.DirEntry[str], name: str, found: Listing) -> None:
     if entry.name.lower() in METADATA:
         try:
-            text = read_limited(entry.path, MAX_METADATA_BYTES).decode("utf-8-sig")
+            size = entry.stat().st_size
+            found.count_metadata(printable(entry.path), size)
+            # It may grow while it is read, but not beyond what there is left for all.
+            room = MAX_METADATA_BYTES - found.metadata_bytes + size
+            text = read_limited(entry.path, room).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             reason = f"cannot be read as UTF-8: {printable(error)}"
             raise DataError(printable(entry.path), reason, "") from None

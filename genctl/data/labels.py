@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from genctl.data.limits import MAX_CLASSES
+from genctl.data.limits import MAX_CLASSES, MAX_METADATA_LINE
 from genctl.errors import DataError
 from genctl.printable import printable
 
@@ -60,7 +60,7 @@ def name_facts(names: Sequence[str], metadata: Sequence[tuple[str, str]], thing:
         naming.notes.append(f"the folders {', '.join(sorted(tops))} are taken as the splits")
         parts = _strip_common({place: path[1:] for place, path in parts.items()})
     if metadata:
-        _from_metadata(naming, names, _metadata_rows(names, metadata, thing), thing)
+        _from_metadata(naming, names, _metadata_rows(names, metadata, thing))
     if naming.labels is None:
         _from_folders(naming, places, {place: path[:1] for place, path in parts.items()})
     return naming
@@ -105,7 +105,7 @@ def _too_many(naming: Naming, classes: Sequence[str], what: str) -> bool:
 class _Rows:
     """Label and text by the path of an image that was found; how many rows there are."""
 
-    found: dict[str, tuple[object, object]] = field(default_factory=dict)
+    found: dict[str, tuple[object, str | None]] = field(default_factory=dict)
     total: int = 0
     strangers: int = 0
 
@@ -123,7 +123,11 @@ def _metadata_rows(names: Sequence[str], metadata: Sequence[tuple[str, str]], th
             rows.total += 1
             path = posixpath.normpath(posixpath.join(posixpath.dirname(name), file_name))
             if path in known:
-                rows.found[path] = row.get("label"), row.get("text")
+                label, caption = row.get("label"), row.get("text")
+                if isinstance(label, list | dict):
+                    reason = "a label in the metadata is a list or an object"
+                    raise DataError(thing, reason, "one label an image")
+                rows.found[path] = label, None if caption is None else str(caption)
             else:
                 rows.strangers += 1
     return rows
@@ -135,7 +139,7 @@ _EXPECTED = "expected file_name and text and/or label"
 def _parse(name: str, text: str, where: str) -> Iterator[tuple[int, dict[str, object]]]:
     """Line number and row, one after the other: a list of all would be many times the text."""
     if name.lower().endswith(".jsonl"):
-        for number, line in enumerate(_lines(text), 1):
+        for number, line in enumerate(_lines(text, where), 1):
             if not line.strip():
                 continue
             try:
@@ -148,7 +152,7 @@ def _parse(name: str, text: str, where: str) -> Iterator[tuple[int, dict[str, ob
             yield number, row
         return
     try:
-        reader = csv.DictReader(_lines(text), strict=True)
+        reader = csv.DictReader(_lines(text, where), strict=True)
         if "file_name" not in (reader.fieldnames or []):
             found = printable(", ".join(reader.fieldnames or [])) or "nothing"
             raise DataError(where, f"its header holds {found}", _EXPECTED)
@@ -158,16 +162,20 @@ def _parse(name: str, text: str, where: str) -> Iterator[tuple[int, dict[str, ob
         raise DataError(where, f"not a CSV file: {printable(error)}", _EXPECTED) from None
 
 
-def _lines(text: str) -> Iterator[str]:
-    """Lines with their ends."""
-    start = 0
+def _lines(text: str, where: str) -> Iterator[str]:
+    """Lines with their ends. Raises DataError at one that is absurdly long."""
+    start = number = 0
     while start < len(text):
         end = text.find("\n", start) + 1 or len(text)
+        number += 1
+        if end - start > MAX_METADATA_LINE:
+            reason = f"line {number} has {end - start:,} characters, more than a row can have"
+            raise DataError(where, reason, _EXPECTED)
         yield text[start:end]
         start = end
 
 
-def _from_metadata(naming: Naming, names: Sequence[str], rows: _Rows, thing: str) -> None:
+def _from_metadata(naming: Naming, names: Sequence[str], rows: _Rows) -> None:
     if not rows.total:
         return
     found = [rows.found.get(posixpath.normpath(name)) for name in names]
@@ -178,12 +186,8 @@ def _from_metadata(naming: Naming, names: Sequence[str], rows: _Rows, thing: str
         naming.notes.append(f"{rows.strangers:,} rows of the metadata name no image that was found")
     texts = [None if row is None else row[1] for row in found]
     if any(text not in (None, "") for text in texts):
-        naming.captions = ["" if text is None else str(text) for text in texts]
+        naming.captions = [text or "" for text in texts]
     values = [None if row is None else row[0] for row in found]
-    if any(isinstance(value, list | dict) for value in values):
-        raise DataError(
-            thing, "a label in the metadata is a list or an object", "one label an image"
-        )
     words = [None if value in (None, "") else str(value) for value in values]
     classes = sorted({word for word in words if word is not None}, key=_label_order)
     if not classes or _too_many(naming, classes, "labels in the metadata"):

@@ -7,7 +7,9 @@ import os
 MAX_CLASSES = 65_536
 """More classes than this are no classes: a label for nearly every image, say."""
 MAX_METADATA_BYTES = 128 * 2**20
-"""Of one metadata file: two million captions of 60 characters."""
+"""Of all metadata files of a source together: two million captions of 60 characters."""
+MAX_METADATA_LINE = 2**20
+"""Characters of one line of metadata: parsed, `[{}, {}, …` takes twenty times its length."""
 _OTHERWISE = 16 * 2**30
 
 

@@ -6,7 +6,9 @@ so that a set larger than memory can be built.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import shutil
 from collections import Counter
@@ -15,17 +17,20 @@ from pathlib import Path
 
 import numpy as np
 
-from genctl.data.cache import HASH_BYTES, Index
+from genctl.data.cache import HASH_BYTES, Index, cache_folder
 from genctl.data.decode import Decoded
 from genctl.data.folder import Listing
 from genctl.data.limits import physical_memory
 from genctl.errors import DataError
-from genctl.printable import printable
+from genctl.printable import printable, size_in_words
 
 MAX_BROKEN = 0.05
 """Share of broken files beyond which a set is refused."""
 ROUGH_IN_MEMORY_BYTES = 256 * 2**20
 _BLOCK_BYTES = 64 * 2**20
+_NAME = "rough"
+_EDGES = (8, 16, 28, 32, 64, 128, 256)
+"""What people choose."""
 
 IsTest = Callable[[Sequence[str]], np.ndarray | None]
 """Which of the given file names belong to the official test part; None where there is none."""
@@ -38,18 +43,25 @@ class Rough:
         listing: the files.
         size: width and height of every row.
         scratch: a folder for the scratch file; None keeps all in memory.
+        disk: why the disk does not take the rows, where it was asked; for messages.
 
     Attributes:
         broken: why a file could not be used, by its place in the listing.
+
+    Raises:
+        DataError: more rows than memory holds.
+        OSError: more than the scratch folder has room for.
     """
 
-    def __init__(self, listing: Listing, size: tuple[int, int], scratch: Path | None) -> None:
+    def __init__(
+        self, listing: Listing, size: tuple[int, int], scratch: Path | None, disk: str = ""
+    ) -> None:
         count = len(listing.names)
         self.listing = listing
         self.row_shape = (3, size[1], size[0])
         self.row_bytes = 3 * size[0] * size[1]
         self.broken: dict[int, str] = {}
-        _refuse_endless(count, self.row_bytes, scratch)
+        self.disk = disk
         self._usable = np.zeros(count, bool)
         self._hashes = np.zeros((count, HASH_BYTES), np.uint8)
         self._sizes = np.zeros((count, 2), np.int64)
@@ -57,10 +69,14 @@ class Rough:
         self._animated = np.zeros(count, bool)
         self._array: np.ndarray | None = None
         if scratch is None or self.row_bytes * count <= ROUGH_IN_MEMORY_BYTES:
+            self._refuse_endless(count, self.row_bytes)
             self._array = np.empty((count, *self.row_shape), np.uint8)
         else:
+            # These rows, and the finished array beside them.
+            if 2 * self.row_bytes * count > shutil.disk_usage(scratch).free:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
             # Written by position, not through a map: a full disk is then an error, not a crash.
-            self._file = open(scratch / "rough", "w+b")  # noqa: SIM115 - lives as long as its rows
+            self._file = open(scratch / _NAME, "w+b")  # noqa: SIM115 - lives as long as its rows
 
     def put(self, place: int, digest: bytes, found: Decoded) -> None:
         """Take a decoded file; safe from several threads. Of another size, only that is kept."""
@@ -129,9 +145,36 @@ class Rough:
         )
 
     def in_memory(self, is_test: IsTest) -> tuple[np.ndarray, Index]:
-        """The finished array and its index, without the cache."""
+        """The finished array and its index, without the cache.
+
+        Raises:
+            DataError: the rows were in the scratch file, and memory does not hold them.
+        """
         order = self.order(is_test)
-        return np.concatenate(list(self.blocks(order))), self.index(order)
+        self._refuse_endless(len(order), math.prod(self.shape[1:]))
+        images, done = np.empty(self.shape, np.uint8), 0
+        for block in self.blocks(order):
+            images[done : done + len(block)] = block
+            done += len(block)
+        return images, self.index(order)
+
+    def _refuse_endless(self, count: int, row_bytes: int) -> None:
+        """A few small files can unpack to more than memory has room for."""
+        # These rows, and the finished array beside them.
+        room = physical_memory() // 2
+        total = count * row_bytes
+        if total <= room:
+            return
+        reason = f"{count:,} images unpack to {size_in_words(total)}, more than the memory holds"
+        if self.disk:
+            reason += f", and {cache_folder()} does not take them ({self.disk})"
+        fits = min(math.isqrt(room // (3 * count)), min(self.row_shape[1:]) - 1)
+        # A margin for random crops is stored too.
+        edge = max((n for n in _EDGES if n + -(-n // 8) <= fits), default=None)
+        smaller = [f"choose a smaller size, e.g. --set data.size={edge}"] if edge else []
+        elsewhere = ["free space there, or set GENCTL_CACHE to a folder with more"]
+        remedy = ", or ".join(smaller + (elsewhere if self.disk else []))
+        raise DataError("the images", reason, remedy or "use fewer images")
 
     def _rows(self) -> np.ndarray:
         if self._array is not None:
@@ -145,16 +188,10 @@ class Rough:
         return [(printable(names[place]), self.broken[place]) for place in sorted(self.broken)]
 
 
-def _refuse_endless(count: int, row_bytes: int, scratch: Path | None) -> None:
-    """A few small files can unpack to more than memory or the disk has room for."""
-    total = count * row_bytes
-    if scratch is None:  # rows and the finished array
-        room, where = physical_memory() // 2, "memory"
-    else:
-        room, where = shutil.disk_usage(scratch).free // 2, "disk"
-    if total > room:
-        reason = f"{count:,} images unpack to {total / 2**30:,.1f} GiB, more than the {where} holds"
-        raise DataError("the images", reason, "choose a smaller size, e.g. --set data.size=64")
+def free_scratch(scratch: Path) -> None:
+    """Give back the room of rows that are of no use any more."""
+    with contextlib.suppress(OSError):
+        os.truncate(scratch / _NAME, 0)  # not removed: someone may hold it open
 
 
 def check_sizes(sizes: np.ndarray, thing: str) -> None:
@@ -165,7 +202,7 @@ def check_sizes(sizes: np.ndarray, thing: str) -> None:
     common = [f"{w} × {h} ({count:,})" for (w, h), count in counts.most_common(3)]
     more = f" and {len(counts) - 3:,} more" if len(counts) > 3 else ""
     usual = min(counts.most_common(1)[0][0])
-    edge = min((8, 16, 28, 32, 64, 128, 256), key=lambda n: abs(n - usual))
+    edge = min(_EDGES, key=lambda n: abs(n - usual))
     raise DataError(
         thing,
         f"images of {len(counts):,} sizes, expected one: {', '.join(common)}{more}",

@@ -96,16 +96,16 @@ class TarStream:
 
     def _take(self, count: int, whole: bool = True) -> bytes:
         self._pass(count)
-        parts = []
+        found = io.BytesIO()  # gives what it holds without another copy
         while count > 0:
             part = self.file.read(min(count, _CHUNK))  # never room for what may not be there
             if not part:
                 break
-            parts.append(part)
+            found.write(part)
             count -= len(part)
         if count and whole:
             raise TarError("the file ends in the middle of a member")
-        return b"".join(parts)
+        return found.getvalue()
 
     def _skip(self, count: int) -> None:
         if self.length is None:
