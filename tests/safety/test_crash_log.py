@@ -97,8 +97,8 @@ def test_the_rows_are_on_the_disk_before_the_checkpoint(tmp_path, monkeypatch):
     fit(config, None, tmp_path / "run", device="cpu")
     places = [i for i, what in enumerate(order) if what == "checkpoint"]
     assert len(places) == 4
-    log = (tmp_path / "run/metrics.jsonl").stat().st_ino
-    assert [order[i - 1] for i in places[1:]] == [log] * 3
+    log, run = ((tmp_path / name).stat().st_ino for name in ("run/metrics.jsonl", "run"))
+    assert [order[i - 2 : i] for i in places[1:]] == [[log, run]] * 3  # the rows, then their name
 
 
 # --- two processes ------------------------------------------------------------------------------
