@@ -68,12 +68,13 @@ def of_features(
         raise UndefinedError(f"sets of equal size are needed, not {len(rows[0])} and {size}")
     if 2 * size < CLUSTERS:
         raise UndefinedError(f"{CLUSTERS} clusters need {CLUSTERS // 2} examples a side")
-    # Distances far from the origin would drown in the rounding of float32.
+    # In float64 about the mean: far from the origin distances would drown in rounding, and of
+    # float32 scikit-learn makes float64 anew at every distance, which takes twice the time.
     centre = mean_of(real, rows[1])
     both = Rows()
     for side, which in zip((generated, real), rows, strict=True):
         for block in in_blocks(side, which):
-            both.append((block - centre).astype(np.float32))
+            both.append(block - centre)
     union = both.whole()
     curves = [curve(*histograms(union, size, CLUSTERS, seed + i)) for i in range(CLUSTERINGS)]
     precision, recall = np.mean(curves, axis=0)
