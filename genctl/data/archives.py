@@ -72,7 +72,7 @@ class ZipSource:
         for info in self._archive.infolist():
             declared += info.file_size
             name = info.filename
-            if info.is_dir():
+            if not name or info.is_dir():
                 continue
             if PurePosixPath(name).name.lower() in METADATA:
                 described.append(info)

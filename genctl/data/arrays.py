@@ -247,8 +247,9 @@ def read_idx(path: Path) -> np.ndarray:
                 )
             shape = struct.unpack(f">{magic[3]}I", file.read(4 * magic[3]))
             count = int(np.prod(shape, dtype=object))
-            if count > MAX_IDX_BYTES:
-                raise DataError(str(path), f"declares {count:,} bytes", "the header is damaged")
+            if max(count, *shape) > MAX_IDX_BYTES:
+                declared = " × ".join(f"{size:,}" for size in shape)
+                raise DataError(str(path), f"declares {declared} bytes", "the header is damaged")
             data = _at_most(file, count + 1)
     except (OSError, EOFError, struct.error, zlib.error) as error:
         reason = f"cannot be read: {printable(error)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -83,10 +84,10 @@ def read_curves(run: str | Path) -> Curves:
         UsageError: an address that names no step.
     """
     path, until = _locate(str(run))
-    folder = path if path.is_dir() else None
-    if folder is None and (path.parent / "config.yaml").is_file():
+    folder = path if os.path.isdir(path) else None  # a Path raises, if its name is too long
+    file = path / "metrics.jsonl" if folder is not None else path
+    if folder is None and os.path.isfile(path.parent / "config.yaml"):
         folder = path.parent
-    file = path / "metrics.jsonl" if path.is_dir() else path
     log = read_rows(file)
     if folder is not None and not (folder / "reports").resolve().is_relative_to(folder.resolve()):
         log.notes.append("its reports lead out of the run, so it is read as a log alone")
@@ -96,7 +97,7 @@ def read_curves(run: str | Path) -> Curves:
 
 def _locate(run: str) -> tuple[Path, int | None]:
     path = Path(run).expanduser()
-    if path.exists() or "@" not in path.name:
+    if os.path.exists(path) or "@" not in path.name:
         return path, None
     base, _, at = run.rpartition("@")
     path = Path(base).expanduser()

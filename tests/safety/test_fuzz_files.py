@@ -240,3 +240,16 @@ def test_the_undamaged_ones_are_good(place):
     assert read_idx(place / "a").shape == (4, 3, 3)
     with pytest.raises(DataError):
         read_idx(place / "x.npz")
+
+
+def test_what_long_runs_have_found(tmp_path):
+    """A member without a name, and an array of nothing whose other edges are beyond everything."""
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a/0.png", GOOD)
+        archive.writestr("nameless", b"")
+    content = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(content.replace(b"nameless", bytes(8)))
+    assert len(open_dataset(str(tmp_path / "x.zip"), split="all")) == 1
+    (tmp_path / "a").write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", 2**31 + 1, 7, 0))
+    with pytest.raises(DataError, match="declares 2,147,483,649 × 7 × 0"):
+        read_idx(tmp_path / "a")

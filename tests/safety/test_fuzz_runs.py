@@ -20,7 +20,7 @@ from genctl.config.load import read_yaml
 from genctl.config.resume import lasting
 from genctl.engine import checkpoint
 from genctl.engine.run import open_run
-from genctl.errors import DataError
+from genctl.errors import DataError, UsageError
 from genctl.report.chart import render
 from genctl.report.curves import plot, read_curves
 from genctl.report.diagnosis import diagnose
@@ -218,3 +218,10 @@ def test_any_address(run, text):
     if os.sep not in text and "\0" not in text:
         with contract_errors():
             read_curves(f"{run}@{text}")
+
+
+def test_an_address_longer_than_a_name_may_be(run):
+    with pytest.raises(UsageError, match="neither a step nor a checkpoint"):
+        read_curves(f"{run}@{'x' * 300}")
+    with pytest.raises(DataError):
+        read_curves("x" * 300)
