@@ -9,8 +9,9 @@ import typer
 
 from genctl.cli import options
 from genctl.cli.entry_text import edge_of
-from genctl.cli.output import bytes_in_words, emit, note
+from genctl.cli.output import emit, note
 from genctl.errors import UsageError
+from genctl.printable import size_in_words
 
 app = typer.Typer(help="Inspect data; prepare and clear the cache.", no_args_is_help=True)
 
@@ -93,7 +94,7 @@ def cache(
             report=None if quiet else note,
         )
         done = "were there already" if kept["reused"] else "kept"
-        size = bytes_in_words(kept["bytes"])
+        size = size_in_words(kept["bytes"])
         text = f"{spec}: {kept['features']} features of {kept['n']} examples {done} ({size})"
         emit({"data": spec, **kept}, json_output, text)
         return 0
@@ -105,13 +106,13 @@ def cache(
         freed = clear_cache()
         folder = cache_info()["folder"]
         payload: dict[str, Any] = {"folder": folder, "freed_bytes": freed}
-        emit(payload, json_output, f"{folder}: {bytes_in_words(freed)} freed")
+        emit(payload, json_output, f"{folder}: {size_in_words(freed)} freed")
         return 0
     facts = {} if spec is None else _facts(spec, size, download, strict_data)
     info = cache_info()
     text = (
-        f"{info['folder']}: {len(info['entries'])} entries, {bytes_in_words(info['bytes'])} "
-        f"of at most {bytes_in_words(info['limit_bytes'])}; small sets are decoded anew each time"
+        f"{info['folder']}: {len(info['entries'])} entries, {size_in_words(info['bytes'])} "
+        f"of at most {size_in_words(info['limit_bytes'])}; small sets are decoded anew each time"
     )
     if spec is None:
         emit(info, json_output, text)
@@ -142,7 +143,7 @@ def _table(spec: str, facts: dict[str, Any]) -> str:
             more = f", and {len(value) - 10} more" if len(value) > 10 else ""
             value = f"{len(value)}: {', '.join(shown)}{more}"
         elif key == "bytes":
-            value = bytes_in_words(value)
+            value = size_in_words(value)
         elif isinstance(value, dict):
             items = [f"{name} {count}" for name, count in value.items()]
             value = ", ".join(items[:20]) + (f", … ({len(items)})" if len(items) > 20 else "")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from genctl.cli.output import bytes_in_words, conclude, emit, note
+from genctl.cli.output import conclude, emit, note
 from genctl.engine.launch import launched_rank
 from genctl.errors import UsageError
+from genctl.printable import size_in_words
 
 
 def one_or_none(others: Sequence[str] | None) -> str | None:
@@ -89,7 +90,7 @@ def write_page(
     limit = "" if result["shown_seconds"] is None else f", each for {result['shown_seconds']:g} s"
     lines = [
         f"{out}: {result['n']} pictures, half of them real{limit} "
-        f"({bytes_in_words(result['bytes'])})"
+        f"({size_in_words(result['bytes'])})"
     ]
     if not quiet:
         lines += [

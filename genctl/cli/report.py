@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from genctl.cli import options
-from genctl.cli.output import bytes_in_words, emit, note
+from genctl.cli.output import emit, note
+from genctl.printable import size_in_words
 
 
 def report(
@@ -32,6 +33,6 @@ def report(
         for text in run["notes"]:
             note(f"note: {run['run']}: {text}")
     lines = [f"{run['run']}: {run['verdict']}" for run in result["runs"]]
-    lines.append(f"page: {result['out']} ({bytes_in_words(result['bytes'])})")
+    lines.append(f"page: {result['out']} ({size_in_words(result['bytes'])})")
     emit(result, json_output, "\n".join(lines))
     return 0

@@ -8,6 +8,7 @@ loops miss on a machine is out of reach there of these levers, whoever pulls the
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import peers
 import torch
@@ -42,15 +43,17 @@ def _settings(optimiser: torch.optim.Optimizer) -> dict:
     return {key: optimiser.defaults[key] for key in ("lr", "betas")}
 
 
-class GANLoop(peers.GANLoop):
-    """Both players in bfloat16; D is frozen while G learns."""
+class _Players:
+    """Both players' networks and optimisers, prepared."""
 
-    def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, latent: int, data: Iterator[Tensor]
-    ) -> None:
-        super().__init__(generator, discriminator, latent, data)
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
         self.of_d = _prepared(self.of_d, self.d)
         self.of_g = _prepared(self.of_g, self.g)
+
+
+class GANLoop(_Players, peers.GANLoop):
+    """Both players in bfloat16; D is frozen while G learns."""
 
     def step(self) -> peers.Losses:
         real = next(self.data)
@@ -71,15 +74,8 @@ class GANLoop(peers.GANLoop):
         return {}
 
 
-class WGANGPLoop(peers.WGANGPLoop):
+class WGANGPLoop(_Players, peers.WGANGPLoop):
     """The penalty's slope by ``autograd.grad`` under autocast too."""
-
-    def __init__(
-        self, generator: nn.Module, critic: nn.Module, latent: int, data: Iterator[Tensor]
-    ) -> None:
-        super().__init__(generator, critic, latent, data)
-        self.of_d = _prepared(self.of_d, self.d)
-        self.of_g = _prepared(self.of_g, self.g)
 
     def step(self) -> peers.Losses:
         for _ in range(5):
