@@ -12,6 +12,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from genctl.data.decode import MAX_BYTES, SUFFIXES, BrokenImageError
@@ -118,7 +119,7 @@ class FolderSource:
             )
         if shut:
             found.notes.append(f"{len(shut):,} sub-folders cannot be listed: first {shut[0]}")
-        order = sorted(range(len(found.names)), key=lambda i: found.names[i])
+        order = sorted(range(len(found.names)), key=found.names.__getitem__)
         found.names = [found.names[i] for i in order]
         found.stamp = [found.stamp[i] for i in order]
         return found
@@ -161,7 +162,7 @@ class FolderSource:
         while stack:
             here, relative = stack.pop()
             try:
-                entries = sorted(os.scandir(here), key=lambda entry: entry.name)
+                entries = sorted(os.scandir(here), key=attrgetter("name"))
             except OSError as error:
                 if here == str(self.root):
                     raise DataError(here, error.strerror or str(error), "check the path") from None
@@ -171,7 +172,9 @@ class FolderSource:
                 if entry.name.startswith(".") or entry.name == "Thumbs.db":
                     continue
                 name = f"{relative}/{entry.name}" if relative else entry.name
-                if entry.is_symlink() and not _holds(self.key, os.path.realpath(entry.path)):
+                if entry.is_file(follow_symlinks=False):  # first: there may be a million
+                    _add_file(entry, name, found)
+                elif entry.is_symlink() and not _holds(self.key, os.path.realpath(entry.path)):
                     outside.append(name)
                 elif _is_folder(entry):
                     if PurePosixPath(entry.name).suffix.lower() in SUFFIXES:
@@ -194,30 +197,32 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _add_file(entry: os.DirEntry[str], name: str, found: Listing) -> None:
-    if entry.name.lower() in METADATA:
+    if name[name.rfind(".") :].lower() in SUFFIXES:
+        found.names.append(name)
         try:
-            size = entry.stat().st_size
-            found.count_metadata(printable(entry.path), size)
-            # It may grow while it is read, but not beyond what there is left for all.
-            room = MAX_METADATA_BYTES - found.metadata_bytes + size
-            text = read_limited(entry.path, room).decode("utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = f"cannot be read as UTF-8: {printable(error)}"
-            raise DataError(printable(entry.path), reason, "") from None
-        found.metadata.append((name, text))
-        return
-    if os.path.splitext(entry.name)[1].lower() not in SUFFIXES:
+            facts = entry.stat()
+            # The change time catches a rewrite that kept size and modification time.
+            found.stamp.append(f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}")
+            found.total_bytes += facts.st_size
+        except OSError:
+            found.stamp.append("?")
+    elif entry.name.lower() in METADATA:
+        _add_metadata(entry, name, found)
+    else:
         found.ignored[suffix_of(entry.name)] += 1
-        return
+
+
+def _add_metadata(entry: os.DirEntry[str], name: str, found: Listing) -> None:
     try:
-        facts = entry.stat()
-        # The change time catches a rewrite that kept size and modification time.
-        stamp = f"{facts.st_size}:{facts.st_mtime_ns}:{facts.st_ctime_ns}"
-        found.total_bytes += facts.st_size
-    except OSError:
-        stamp = "?"
-    found.names.append(name)
-    found.stamp.append(stamp)
+        size = entry.stat().st_size
+        found.count_metadata(printable(entry.path), size)
+        # It may grow while it is read, but not beyond what there is left for all.
+        room = MAX_METADATA_BYTES - found.metadata_bytes + size
+        text = read_limited(entry.path, room).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"cannot be read as UTF-8: {printable(error)}"
+        raise DataError(printable(entry.path), reason, "") from None
+    found.metadata.append((name, text))
 
 
 def _holds(outer: str, inner: str) -> bool:

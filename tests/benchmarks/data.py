@@ -229,6 +229,13 @@ def store_entry(key: str, names: list[str]) -> None:
     cache.store(key, iter([images]), images.shape, Index(names, hashes))
 
 
+def bare(root: Path) -> None:
+    """What the system itself takes to say which files there are, and when each was changed."""
+    for folder_name in os.listdir(root):
+        for entry in os.scandir(root / folder_name):
+            entry.stat()
+
+
 def index_of_many(here: Path, n: int, rounds: int) -> list[Row]:
     """From the SPEC to the first batch where all is cached; listing the files apart.
 
@@ -267,6 +274,11 @@ def index_of_many(here: Path, n: int, rounds: int) -> list[Row]:
                 "part": f"index of {n:,} images in {what}",
                 "seconds_to_first_batch": statistics.median(whole),
                 "of_which_listing_files": statistics.median(listed),
+                "bare_names_and_stat": statistics.median(
+                    seconds(functools.partial(bare, root)) for _ in "abc"
+                )
+                if listed[0]
+                else 0,
                 "seconds_without_listing": statistics.median(
                     a - b for a, b in zip(whole, listed, strict=True)
                 ),

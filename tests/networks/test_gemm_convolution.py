@@ -7,7 +7,13 @@ import torch
 from torch import nn
 
 from genctl.networks.layers import gemm_convolution
-from genctl.networks.layers.gemm_convolution import MAPS, Conv2d, ConvTranspose2d, Geometry
+from genctl.networks.layers.gemm_convolution import (
+    MAPS,
+    Conv2d,
+    ConvTranspose2d,
+    Geometry,
+    transposed,
+)
 
 # kernel, stride, padding, extra rows of a transposed one, height and width
 SHAPES = [
@@ -113,7 +119,7 @@ def test_the_transposed_map_is_the_input_gradient(shape, way):
     y = torchs(x)
     direction = torch.randn_like(y).requires_grad_()
     (expected,) = torch.autograd.grad(y, x, direction, create_graph=True)
-    found = ours.to_input(direction, x.shape[2:])
+    found = transposed(ours, direction, x.shape[2:])
     assert torch.allclose(found, expected, rtol=1e-12)
     weight = torch.randn_like(x)
     wanted = torch.autograd.grad(expected, [direction, torchs.weight], weight)

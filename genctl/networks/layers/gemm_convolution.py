@@ -83,18 +83,6 @@ class Conv2d(nn.Conv2d):
         out = _apply("gather", input, weight, self.bias, geometry)
         return self._conv_forward(input, weight, self.bias) if out is None else out
 
-    def to_input(self, gradient: Tensor, size: Pair) -> Tensor:
-        """The map from a gradient of the output to that of an input of ``size``, differentiable.
-
-        For plain layers only: one group, no dilation, zeros as padding.
-        """
-        channels = self.in_channels, self.out_channels
-        geometry = Geometry(*channels, size, _edges(gradient), *_pairs(self))
-        out = None
-        if _has_products(self, gradient):
-            out = _apply("scatter", gradient, self.weight, None, geometry)
-        return _native_scatter(gradient, self.weight, geometry) if out is None else out
-
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """``nn.ConvTranspose2d``, each direction by the faster way on a CPU."""
@@ -112,6 +100,28 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         geometry = Geometry(*channels, (height, width), positions, *settings)
         out = _apply("scatter", input, self.weight, self.bias, geometry)
         return super().forward(input) if out is None else out
+
+
+def transposed(layer: nn.Conv2d, gradient: Tensor, size: Pair) -> Tensor:
+    """A convolution's map from a gradient of its output to that of its input, differentiable.
+
+    Args:
+        layer: any that pads with a number of zeros.
+        gradient: ``(N, out_channels, H', W')``.
+        size: of the input.
+
+    Returns:
+        ``(N, in_channels, *size)``.
+    """
+    positions, settings, weight = _edges(gradient), _pairs(layer), layer.weight
+    if isinstance(layer, Conv2d) and _has_products(layer, gradient):
+        channels = layer.in_channels, layer.out_channels
+        geometry = Geometry(*channels, size, positions, *settings)
+        if (out := _apply("scatter", gradient, weight, None, geometry)) is not None:
+            return out
+    (_, stride, padding), (a, b) = settings, layer.dilation
+    extra = _unreached(size, positions, *settings, (a, b))
+    return F.conv_transpose2d(gradient, weight, None, stride, padding, extra, layer.groups, (a, b))
 
 
 def _has_products(layer: nn.Conv2d | nn.ConvTranspose2d, x: Tensor) -> bool:
@@ -285,9 +295,16 @@ def _native_gather(x: Tensor, w: Tensor, g: Geometry) -> Tensor:
 
 
 def _native_scatter(y: Tensor, w: Tensor, g: Geometry) -> Tensor:
-    axes = zip(g.size, g.positions, g.kernel, g.stride, g.padding, strict=True)
-    extra = [h - ((n - 1) * s - 2 * p + k) for h, n, k, s, p in axes]
+    extra = _unreached(g.size, g.positions, g.kernel, g.stride, g.padding)
     return F.conv_transpose2d(y, w, None, g.stride, g.padding, extra)
+
+
+def _unreached(
+    size: Pair, positions: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+) -> list[int]:
+    """Rows and columns at the far edge that the strides do not reach."""
+    axes = zip(size, positions, kernel, stride, padding, dilation, strict=True)
+    return [h - ((n - 1) * s - 2 * p + d * (k - 1) + 1) for h, n, k, s, p, d in axes]
 
 
 def _native_correlate(x: Tensor, y: Tensor, g: Geometry) -> Tensor:

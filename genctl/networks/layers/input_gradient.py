@@ -9,13 +9,12 @@ product takes one pass of ordinary autograd. Both are exact and agree but for ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
+from genctl.networks.layers.gemm_convolution import Conv2d, transposed
 
 
 def input_gradient(score: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -58,10 +57,9 @@ def transposed_chain(layers: list[nn.Module], x: Tensor) -> Tensor:
     inputs: list[Tensor] = []
     with torch.no_grad():
         for layer in layers:
-            # Of an activation its slopes are kept, of any other layer only the shape matters.
-            kept = _slopes(layer, x) if isinstance(layer, nn.ReLU | nn.LeakyReLU) else x
-            inputs.append(kept)
-            x = x * kept if kept is not x else layer(x)
+            inputs.append(x)  # whose signs an activation is asked for later: nothing in place
+            kinked = isinstance(layer, nn.ReLU | nn.LeakyReLU)
+            x = F.leaky_relu(x, _slope(layer)) if kinked else layer(x)
     gradient = torch.ones_like(x)
     for layer, kept in zip(reversed(layers), reversed(inputs), strict=True):
         gradient = _transposed(layer, kept, gradient)
@@ -89,9 +87,9 @@ def _known(layer: nn.Module) -> bool:
     return type(layer) in (nn.Linear, nn.ReLU, nn.LeakyReLU)
 
 
-def _slopes(layer: nn.ReLU | nn.LeakyReLU, x: Tensor) -> Tensor:
-    negative = layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0
-    return torch.where(x > 0, x.new_ones(()), x.new_full((), negative))
+def _slope(layer: nn.Module) -> float:
+    """Of a rectifier, below zero."""
+    return layer.negative_slope if isinstance(layer, nn.LeakyReLU) else 0.0
 
 
 def _transposed(layer: nn.Module, kept: Tensor, gradient: Tensor) -> Tensor:
@@ -101,50 +99,6 @@ def _transposed(layer: nn.Module, kept: Tensor, gradient: Tensor) -> Tensor:
     if isinstance(layer, nn.Flatten):
         return gradient.unflatten(1, kept.shape[1:])
     if not isinstance(layer, nn.Conv2d):
-        return gradient * kept
-    return _mirror(layer, kept, gradient)(gradient)
-
-
-class _Uninitialised:
-    def reset_parameters(self) -> None:
-        """The weights are another layer's."""
-
-
-class _Native(_Uninitialised, nn.ConvTranspose2d):
-    pass
-
-
-class _Product(_Uninitialised, ConvTranspose2d):
-    pass
-
-
-def _mirror(layer: nn.Conv2d, x: Tensor, y: Tensor) -> nn.ConvTranspose2d:
-    """The transposed layer on the same weights, from positions like y's to a picture like x."""
-    assert not isinstance(layer.padding, str)
-    axes = zip(
-        x.shape[2:],
-        y.shape[2:],
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.kernel_size,
-        strict=True,
-    )
-    # Rows and columns at the far edge that the strides never reached.
-    missed = [n - ((m - 1) * s - 2 * p + d * (k - 1) + 1) for n, m, s, p, d, k in axes]
-    kind = _Product if type(layer) is Conv2d else _Native
-    settings: dict[str, Any] = {
-        name: getattr(layer, name)
-        for name in ("kernel_size", "stride", "padding", "groups", "dilation")
-    }
-    mirror = kind(
-        layer.out_channels,
-        layer.in_channels,
-        output_padding=tuple(missed),
-        bias=False,
-        device="meta",
-        **settings,
-    )
-    del mirror.weight  # which takes no weights that are computed, as those of a step ahead are
-    mirror.weight = layer.weight
-    return mirror
+        carried: Tensor = torch.ops.aten.leaky_relu_backward(gradient, kept, _slope(layer), False)
+        return carried
+    return transposed(layer, gradient, (kept.shape[2], kept.shape[3]))
