@@ -35,6 +35,12 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("GENCTL_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
+@pytest.fixture(autouse=True)
+def _full_float32(monkeypatch):
+    """Convolutions on a GPU round to TF32 unless told not to, or unless a test before this did."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+
 @pytest.fixture
 def real_data():
     """``real_data("MNIST")``: a real data set beside a parent of the checkout, or skip."""

@@ -58,7 +58,8 @@ class TrainConfig(Section):
     batch_size: Annotated[int, Field(ge=1)] = 64  # over all ranks
     seed: Annotated[int, Field(ge=0)] = 0
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "fp32"  # auto: bf16 where it is fast
-    compile: bool | Literal["auto"] = "auto"  # the log says what was decided and why
+    # The log says what was decided and why; ``graphs`` also records CUDA graphs.
+    compile: bool | Literal["auto", "graphs"] = "auto"
     deterministic: bool = False  # only deterministic kernels; slower on a GPU
     clip: Annotated[float, Field(gt=0)] | None = None  # largest gradient norm of a player
     checkpoint_every: Annotated[int | str, AfterValidator(_checked_time)] = "5m"

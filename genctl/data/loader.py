@@ -115,6 +115,8 @@ class Loader(Iterator[Batch]):
             index = self._places(first, n)
             x = self._gather(index)
         if dataset.spec.kind == "image":
+            if dataset.binarise != "dynamic":  # which is a comparison with noise of the CPU
+                x = self._move(x)
             x = self._windows(x)
             if dataset.binarise != "none":
                 x = _binary(x, dataset.binarise, self._stream("binarise"))

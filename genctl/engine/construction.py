@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import random
 from pathlib import Path
 
@@ -29,12 +28,22 @@ from genctl.randomness import RandomStream, seed_of
 
 
 def build(
-    config: RunConfig, dataset: Dataset, device: torch.device, held_out: Dataset | None = None
+    config: RunConfig,
+    dataset: Dataset,
+    device: torch.device,
+    held_out: Dataset | None = None,
+    resident: bool | None = None,
 ) -> Training:
-    """Model, loaders, averages and optimisers, seeded, before any step."""
+    """Model, loaders, averages and optimisers, seeded, before any step.
+
+    Args:
+        config: with the data's facts and a resolved precision.
+        dataset: what is trained on.
+        device: where.
+        held_out: what the log is told of beside it.
+        resident: keep the examples on the device; None where they fit.
+    """
     precision.configure(config.train.precision)
-    if config.train.deterministic:  # cuBLAS reads it at its first product, and fails without
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(config.train.deterministic)
     seed = config.train.seed
     torch.manual_seed(seed_of(seed, "global"))
@@ -55,6 +64,7 @@ def build(
         binarise=config.data.binarise,
         rank=rank,
         world=ranks,
+        resident=resident,
     )
     loader = batches(dataset, flip=config.data.flip)
     average = Average(model, config.ema)

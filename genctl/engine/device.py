@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import torch
@@ -31,6 +32,8 @@ def pick_device(name: str = "auto") -> torch.device:
         raise UsageError(
             f"--device {name}", f"this machine has no {kind}; it has {present}", "--device auto"
         )
+    if kind == "cuda":  # cuBLAS reads it at its first product, for all that are deterministic
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise UsageError(f"--device {name}", f"this machine has {count} of them", "--device cuda")

@@ -15,7 +15,7 @@ from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, distributed, precision
 from genctl.engine.claim import claim_next_free
 from genctl.engine.clock import Clock
-from genctl.engine.compilation import compile_networks, decide
+from genctl.engine.compilation import compile_as_decided
 from genctl.engine.construction import begin, build, take_up, to_go_on_with
 from genctl.engine.device import pick_device
 from genctl.engine.ending import Ending, record
@@ -98,9 +98,7 @@ def fit(
         for text in training.model.warnings(len(dataset)):
             report.note(f"warning: {text}")
         aim = _aim(training, directory, scorer)
-        compiled, why = decide(config.train.compile, where, config.train.steps)
-        names = compile_networks(training.model) if compiled else []
-        report.note(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
+        report.note(compile_as_decided(training, where)[1])
         metrics = MetricsFile(directory.metrics_file)
         if found is not None:
             for text in take_up(training, directory, metrics, found):

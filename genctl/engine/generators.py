@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genctl.float32 import switches_kept
+
 
 @contextmanager
 def undisturbed(device: torch.device) -> Iterator[None]:
@@ -20,12 +22,10 @@ def undisturbed(device: torch.device) -> Iterator[None]:
     of float32 products.
     """
     tensors, numbers = generators(device)
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     try:
-        yield
+        with switches_kept():
+            yield
     finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
         restore_generators(tensors, numbers, device)
 
 

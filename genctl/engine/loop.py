@@ -130,7 +130,7 @@ def run_loop(
             training.advance(logging)
             report.advance(step)
             if logging:
-                row = _row(training, seconds())
+                row = _row(training, seconds)
                 if distributed.is_main():
                     metrics.append(row)
                 now = clock.seconds()
@@ -173,13 +173,14 @@ def _draw(picture: Callable[[], object], report: Reporter) -> None:
         report.note(f"warning: no preview: {type(error).__name__}: {error}")
 
 
-def _row(training: Training, seconds: float) -> dict[str, Any]:
+def _row(training: Training, seconds: Callable[[], float]) -> dict[str, Any]:
     """One row of ``metrics.jsonl``; keys that depend on the clock begin with ``seconds``."""
+    window = training.update.window.read()  # which waits for the device; then the time is right
     row: dict[str, Any] = {
         "step": training.step,
         "images": training.loader.images,
-        "seconds": round(seconds, 3),
-        **training.update.window.read(),
+        "seconds": round(seconds(), 3),
+        **window,
     }
     for name, player in training.update.players.items():
         row[f"steps/{name}"] = player.count

@@ -55,12 +55,17 @@ def trial_of(config: RunConfig, dataset: Dataset, device: torch.device) -> Trial
     def trial(batch_size: int) -> None:
         sized = with_overrides(config, {"train.batch_size": batch_size})
         with _no_more_than_there_is(device):
-            training = build(sized, dataset, device)
-            for step in (1, 2):  # the second has the optimiser's moments beside the activations
-                training.update.begin_step(step, logging=True)
-                training.model.training_step(training.loader, training.update)
+            _try(sized, dataset, device)
+        _collect()
 
     return trial
+
+
+def _try(config: RunConfig, dataset: Dataset, device: torch.device) -> None:
+    training = build(config, dataset, device, resident=False)
+    for step in (1, 2):  # the second has the optimiser's moments beside the activations
+        training.update.begin_step(step, logging=True)
+        training.model.training_step(training.loader, training.update)
 
 
 def explained(error: BaseException, config: RunConfig, trial: Trial) -> OutOfMemoryError:
@@ -171,6 +176,10 @@ def _let_go(error: BaseException | None) -> None:
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
+    _collect()
+
+
+def _collect() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -121,6 +121,8 @@ def rmsprop(
         foreach=True,
         capturable=on_device,
     )
+    # Torch would warn everyone that nothing is captured; here it is meant.
+    optimiser._warned_capturable_if_run_uncaptured = True
     return _Rule(optimiser, lr, schedule)
 
 

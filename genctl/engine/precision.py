@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from genctl.float32 import switches_kept, use_tf32
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 
@@ -34,9 +37,17 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def configure(precision: str) -> None:
-    """Set the process-wide switches of float32 matrix products."""
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    """Set the process-wide switches of float32 products, for a training."""
+    use_tf32(precision == "tf32")
+
+
+@contextmanager
+def computing(device: torch.device, precision: str) -> Iterator[None]:
+    """The context in which a finished model computes; another one beside it may use another."""
+    with switches_kept():
+        configure(precision)
+        with autocast(device, precision):
+            yield
 
 
 @cache

@@ -13,6 +13,7 @@ from genctl.data.dataset import Dataset
 from genctl.data.decode import BrokenImageError, decode
 from genctl.data.line_picture import line_picture
 from genctl.data.pictures import picture, write_frames, write_png
+from genctl.engine.generators import undisturbed
 from genctl.engine.line import look_along
 from genctl.engine.state import Training
 from genctl.randomness import RandomStream
@@ -33,14 +34,16 @@ def write_preview(training: Training, folder: Path) -> Path | None:
     if not isinstance(model, Samples):
         return None
     rng = RandomStream(config.train.seed, "preview", device=training.update.device)
-    generator = torch.get_rng_state()
     model.eval()
     try:
-        with torch.no_grad(), training.average.applied(model):
+        with (
+            torch.no_grad(),
+            undisturbed(training.update.device),
+            training.average.applied(model),
+        ):
             shown = _shown(training, rng)
     finally:
         model.train()
-        torch.set_rng_state(generator)
     path = folder / f"step-{training.step:08d}.png"
     write_png(path, shown)
     return path

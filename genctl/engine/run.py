@@ -102,7 +102,7 @@ class Run:
             numbers = torch.arange(start, start + size).clamp(first, last) - first
             part = None if condition is None else condition[numbers].to(self.device)
             rng = self.stream(seed, "sample", first_row=start)
-            with precision.autocast(self.device, self.precision):
+            with precision.computing(self.device, self.precision):
                 drawn = self.model.sample(size, rng, part)  # type: ignore[operator]
             parts.append(drawn.float().cpu()[rows])
         nothing = torch.empty(0, *self.spec.shape)
@@ -139,7 +139,7 @@ class Run:
         """
         self.require("interpolate")
         model: Any = self.model
-        with precision.autocast(self.device, self.precision):
+        with precision.computing(self.device, self.precision):
             if ends is not None:
                 self.require("encode")
                 a, b = model.encode(ends.to(self.device)).float().split(1)
@@ -159,7 +159,7 @@ class Run:
         """Nats of each example; ``first`` is the batch's position in its data set."""
         self.require("log_likelihood")
         rng = self.stream(seed, "likelihood", first_row=first)
-        with precision.autocast(self.device, self.precision):
+        with precision.computing(self.device, self.precision):
             found: Likelihood = self.model.log_likelihood(batch, rng)  # type: ignore[operator]
         return found
 

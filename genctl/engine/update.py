@@ -15,6 +15,7 @@ from genctl.config.schema import RunConfig
 from genctl.contracts import GenerativeModel, LossFn
 from genctl.engine import distributed
 from genctl.engine.averaging import Average
+from genctl.engine.finite_step import step_where_finite
 from genctl.engine.log import Window
 from genctl.engine.optimisers import Rule, next_step
 from genctl.engine.precision import autocast
@@ -74,6 +75,7 @@ class Updater:
         self.window = Window(model.gauges, model.rare)
         self.images = images
         self.step, self.logging = 0, False
+        self.graphs = False  # networks are recorded as CUDA graphs
         self.first_loss: tuple[str, LossFn] | None = None  # of a batch, in a step that logs
         self.waiting: list[_Waiting] | None = None  # updates whose step is to come, inside at_once
         self.batch_size = config.train.batch_size // distributed.world_size()
@@ -165,6 +167,8 @@ class Updater:
             parameter.requires_grad_(False)
         for parameter in self.players[name].parameters:
             parameter.requires_grad_(True)
+        if self.graphs:  # what the last update's recordings gave is not needed any more
+            torch.compiler.cudagraph_mark_step_begin()
         with autocast(self.device, self.precision):
             result = loss_fn() if batch is None else loss_fn(batch)
         return result if isinstance(result, tuple) else (result, {})
@@ -196,8 +200,8 @@ class Updater:
         if self.device.type == "cpu" and math.isfinite(norm.item()) and not player.skipped[1]:
             rule.optimiser.step()  # nothing to decide, nothing to count
         else:
-            bad = (~torch.isfinite(norm)).float()
-            _step_where_finite(rule.optimiser, player.parameters, bad)
+            bad = (~torch.isfinite(norm)).to(torch.float32)  # as the fused kernels read it
+            step_where_finite(rule.optimiser, player.parameters, bad)
             total, streak, longest = player.skipped.unbind()
             streak = (streak + bad) * bad
             player.skipped = torch.stack([total + bad, streak, torch.maximum(longest, streak)])
@@ -211,36 +215,3 @@ def _total_norm(gradients: list[Tensor], device: torch.device) -> Tensor:
     if not gradients:
         return torch.zeros((), device=device)
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-
-
-def _step_where_finite(
-    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
-) -> None:
-    """Step unless ``bad`` is 1, deciding on the device where there is one."""
-    if bad.device.type != "cpu":
-        _step_unread(optimiser, parameters, bad)
-    elif not bad:
-        optimiser.step()
-
-
-def _step_unread(
-    optimiser: torch.optim.Optimizer, parameters: list[nn.Parameter], bad: Tensor
-) -> None:
-    """Step, and take it back where ``bad`` is 1, without anyone waiting to read it."""
-    if optimiser.defaults.get("fused"):
-        optimiser.found_inf = bad  # type: ignore[attr-defined]  # read by the fused kernels
-        optimiser.step()
-        return
-    stepped = [p for p in parameters if p.grad is not None]
-    weights = [p.clone() for p in stepped]
-    states = [
-        {k: v.clone() for k, v in optimiser.state[p].items() if isinstance(v, Tensor)}
-        for p in stepped
-    ]
-    optimiser.step()
-    for parameter, weight, state in zip(stepped, weights, states, strict=True):
-        parameter.copy_(torch.where(bad.bool(), weight, parameter))
-        for key, value in optimiser.state[parameter].items():
-            if isinstance(value, Tensor):  # a state that the step created starts from zero
-                before = state.get(key, torch.zeros_like(value))
-                value.copy_(torch.where(bad.to(value.device).bool(), before, value))

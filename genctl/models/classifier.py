@@ -83,13 +83,16 @@ class Classifier(GenerativeModel):
 
     def classify(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` in [−1, 1] → ``(N, classes)`` logits."""
-        logits: Tensor = self.network(x)[1]
-        return logits
+        return self.features_and_logits(x)[1]
 
     def features(self, x: Tensor) -> Tensor:
         """``(N, C, H, W)`` in [−1, 1] → ``(N, F)``, the layer before the logits."""
-        features: Tensor = self.network(x)[0]
-        return features
+        return self.features_and_logits(x)[0]
+
+    def features_and_logits(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both from one pass."""
+        features, logits = self.network(x)
+        return features, logits
 
 
 def _labels(batch: Batch) -> Tensor:

@@ -184,7 +184,7 @@ class GumbelSoftmax(DiscreteOutput):
 
     def loss(self, numbers: Tensor, judge: Judge, update: Update) -> LossResult:
         """Mean cost of relaxed draws, differentiated through them."""
-        temperature = numbers.new_tensor(self.temperature(update.step))
+        temperature = numbers.new_full((), self.temperature(update.step))
         return judge(self.fake(numbers, update)).mean(), {"gumbel/temperature": temperature}
 
 

@@ -110,13 +110,14 @@ class Adaptive(nn.Module):
         self._turn(1, generator, update)
 
     def _turn(self, player: int, move: Move, update: Update) -> None:
+        last, mean, moved = self.average[player].tolist()
         for made in range(self.most):
-            last, mean, moved = self.average[player].tolist()
             limit = self.thresholds[player] * (mean if self.relative == "average" else 1.0)
             if made >= self.least and moved and last <= limit:
-                return
+                break
             loss = update.read(move())
             if not math.isfinite(loss):
                 continue  # the update was skipped, and its loss must not stay in the average
             mean = self.decay * mean + (1.0 - self.decay) * loss if moved else loss
-            self.average[player] = torch.tensor([loss, mean, 1.0])
+            last, moved = loss, 1.0
+        self.average[player] = torch.tensor([last, mean, moved])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from genctl.networks.layers.gemm_convolution import Conv2d
 from genctl.networks.layers.halving import halvings_to_eight
+from genctl.networks.layers.resampling import Nearest
 from genctl.registry import register
 from genctl.types import Discrimination
 
@@ -38,7 +39,7 @@ class Decoder(nn.Module):
             for _ in range(depth):
                 layers += [_conv(width, width), nn.ELU(inplace=True)]
             if level < ups:
-                layers.append(nn.Upsample(scale_factor=2, mode="nearest"))
+                layers.append(Nearest())
         self.layers = nn.Sequential(*layers, _conv(width, shape[0]))
         self.to(memory_format=torch.channels_last)
 

@@ -25,6 +25,7 @@ from genctl.networks.layers.normalisation import (
     normalise_weights,
     sequence,
 )
+from genctl.networks.layers.resampling import Nearest
 from genctl.registry import register
 from genctl.types import Discrimination
 
@@ -46,10 +47,6 @@ class _Block(nn.Module):
 
 def _conv(inputs: int, outputs: int) -> Conv2d:
     return Conv2d(inputs, outputs, 3, 1, 1)
-
-
-def _nearest() -> nn.Upsample:
-    return nn.Upsample(scale_factor=2, mode="nearest")
 
 
 def _initialise(network: nn.Module) -> None:
@@ -93,14 +90,14 @@ class ResNetGenerator(nn.Module):
             residual = [
                 *norm_layers(norm, width),
                 nn.ReLU(),  # not in place: the shortcut needs its input
-                _nearest(),
+                Nearest(),
                 _conv(width, width),
                 *norm_layers(norm, width),
                 nn.ReLU(inplace=True),
                 _conv(width, width),
             ]
             # A 1×1 convolution commutes with repeating pixels, and costs a quarter before it.
-            layers.append(_Block(residual, [Conv2d(width, width, 1), _nearest()]))
+            layers.append(_Block(residual, [Conv2d(width, width, 1), Nearest()]))
         layers += [*norm_layers(norm, width), nn.ReLU(), _conv(width, shape[0]), nn.Tanh()]
         self.layers = sequence(layers, norm, (latent_dim,))
         _initialise(self)

@@ -125,7 +125,7 @@ def _scores(held: HeldOut, way: str) -> Array:
         return -held.log_likelihoods().values
 
     def judge(batch: Batch) -> Tensor:
-        with precision.autocast(held.run.device, held.run.precision):
+        with precision.computing(held.run.device, held.run.precision):
             if way == "discriminator":
                 return -model.discriminator_score(batch.x).double()
             distance = model.reconstruct(batch.x).double() - batch.x.double()

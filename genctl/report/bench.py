@@ -14,12 +14,13 @@ import torch
 from genctl.config.schema import RunConfig
 from genctl.data.dataset import Dataset, drawn_once
 from genctl.engine import precision
-from genctl.engine.compilation import compile_networks, decide
+from genctl.engine.compilation import compile_as_decided
 from genctl.engine.construction import begin, build
 from genctl.engine.device import pick_device
 from genctl.engine.fit import complete, open_data
 from genctl.engine.state import Training
 from genctl.errors import DataError, GateError, UsageError
+from genctl.float32 import switches_kept, use_tf32
 from genctl.report import gates, machine, plain_loop, roof
 from genctl.report.anatomy import example_spec
 from genctl.report.time_share import time_share
@@ -115,9 +116,8 @@ def _measure(
     roof.forget_peak(device)
     training = build(config, dataset, device)
     begin(training, None)
-    compiled, why = decide(config.train.compile, device, config.train.steps)
-    names = compile_networks(training.model) if compiled else []
-    tell(f"torch.compile {why}{': ' if names else ''}{', '.join(names)}")
+    compiled, why = compile_as_decided(training, device)
+    tell(why)
 
     def ours(steps: int) -> float:
         precision.configure(config.train.precision)
@@ -254,21 +254,17 @@ def _compare_updates(
 
 def _configure_as_torch_ships() -> None:
     """Float32 matrix products in full, convolutions on CUDA in TF32, as a script finds torch."""
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = True
+    use_tf32(False, convolutions=True)
 
 
 @contextmanager
 def _torch_as_it_was() -> Iterator[None]:
     """Give the process-wide switches back."""
-    products = torch.get_float32_matmul_precision()
-    convolutions = torch.backends.cudnn.allow_tf32
     deterministic = torch.are_deterministic_algorithms_enabled()
     try:
-        yield
+        with switches_kept():
+            yield
     finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions
         if torch.are_deterministic_algorithms_enabled() != deterministic:
             torch.use_deterministic_algorithms(deterministic)
 

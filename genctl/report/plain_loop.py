@@ -24,6 +24,7 @@ from genctl.data.loader import prepared
 from genctl.engine.construction import build_model
 from genctl.engine.optimisers import next_step
 from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
+from genctl.networks.layers.resampling import Nearest
 from genctl.randomness import RandomStream
 from genctl.registry import factory
 from genctl.types import Batch, NextStep
@@ -36,6 +37,7 @@ DESCRIPTION = (
 NATIVE: dict[type[nn.Module], type[nn.Module]] = {
     Conv2d: nn.Conv2d,
     ConvTranspose2d: nn.ConvTranspose2d,
+    Nearest: nn.Upsample,
 }
 """Torch's own layer for each that does its arithmetic in another way."""
 

@@ -209,7 +209,7 @@ class Probing:
 
     def _featuriser(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
         def features_of(x: Tensor) -> Tensor:
-            with torch.no_grad(), precision.autocast(self.run.device, self.run.precision):
+            with torch.no_grad(), precision.computing(self.run.device, self.run.precision):
                 out: Tensor = getattr(network, self.capability)(x)
                 return out
 

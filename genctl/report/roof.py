@@ -70,6 +70,7 @@ def matrix_peak(device: torch.device, precision: str, seconds: float) -> float:
 def forget_peak(device: torch.device) -> None:
     """Begin to watch the memory anew, where the device lets us."""
     if device.type == "cuda":
+        torch.cuda.init()  # which the statistics take for granted
         torch.cuda.reset_peak_memory_stats(device)
 
 

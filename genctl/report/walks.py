@@ -54,7 +54,7 @@ def sweep_codes(
     run.require("sweep_codes")
     model: Any = run.model
     latents = model.sweep_codes(rows, steps, run.stream(seed, "sweep")).flatten(0, 1)
-    with precision.autocast(run.device, run.precision):
+    with precision.computing(run.device, run.precision):
         parts = latents.flatten(0, 1).split(batch_size or SAMPLE_BATCH)
         frames = torch.cat([model.decode(part).float().cpu() for part in parts])
     return frames.unflatten(0, latents.shape[:2])

@@ -1,6 +1,7 @@
-"""What a GPU gives: presets eager and compiled against the plain loop, and FID's network.
+"""What a GPU gives: presets eager, compiled and as graphs, against the plain loop; FID's network.
 
-Run by hand on a machine with a GPU, with nothing else running, in about ten minutes::
+Run by hand on a machine with a GPU, with nothing else running, in about ten minutes, most of which
+the compiler takes::
 
     python tests/benchmarks/gpu.py --json tests/benchmarks/gpu.json
 
@@ -48,17 +49,23 @@ KEPT = (
 )
 
 
-def training(device: str, seconds: float, changes: list[str]) -> list[dict[str, Any]]:
-    """One row for each preset, eager and compiled, printed as they come."""
+WAYS = {"eager": "false", "compiled": "true", "graphs": "graphs"}
+"""And what ``train.compile`` is for each."""
+
+
+def training(
+    presets: list[str], device: str, seconds: float, changes: list[str]
+) -> list[dict[str, Any]]:
+    """A row for each preset in each way, printed as they come."""
     rows = []
-    for preset, own in PRESETS.items():
-        for compiled in (False, True):
-            given = [*own, *changes, f"train.compile={str(compiled).lower()}"]
+    for preset in presets:
+        for way, wanted in WAYS.items():
+            given = [*PRESETS[preset], *changes, f"train.compile={wanted}"]
             found = bench(load_config(preset, given), device=device, seconds=seconds)
-            row = {"preset": preset, "goal": GOAL, **{key: found[key] for key in KEPT}}
+            row = {"preset": preset, "way": way, "goal": GOAL, **{key: found[key] for key in KEPT}}
             rows.append(row)
             print(
-                f"{preset:15} {'compiled' if compiled else 'eager':8} {row['precision']} "
+                f"{preset:15} {way:8} {row['precision']} "
                 f"{row['images_per_second']:10.1f} images/s {row['ratio_to_plain']:5.2f}x "
                 f"{row['flops_utilisation']:6.1%} of peak",
                 flush=True,
@@ -69,7 +76,8 @@ def training(device: str, seconds: float, changes: list[str]) -> list[dict[str, 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda", help="another one shows that it runs")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each row of training")
+    parser.add_argument("--seconds", type=float, default=8.0, help="of each row of training")
+    parser.add_argument("--only", default=",".join(PRESETS), help="comma-separated presets")
     parser.add_argument("--batch", type=int, default=256, help="of FID's network")
     parser.add_argument("--set", action="append", default=[], help="changed in every preset")
     parser.add_argument("--json", type=Path, help="write the record here")
@@ -78,7 +86,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         "benchmark": "gpu",
         "device": torch.cuda.get_device_name() if given.device == "cuda" else given.device,
         "torch": torch.__version__,
-        "training": training(given.device, given.seconds, given.set),
+        "training": training(given.only.split(","), given.device, given.seconds, given.set),
     }
     with tempfile.TemporaryDirectory() as place:
         weights = random_inception.save(Path(place) / "random.pth")

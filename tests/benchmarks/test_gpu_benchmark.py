@@ -13,13 +13,17 @@ def test_the_command_runs_and_writes_its_record(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(gpu.random_inception, "save", lambda path: path)
     monkeypatch.setattr(gpu.evaluation, "networks", lambda *given: [{"given": len(given)}])
     # One network compiled takes longer than all else together; what is asked for is passed on.
-    monkeypatch.setattr("genctl.report.bench.compile_networks", lambda model: ["all of them"])
+    monkeypatch.setattr("genctl.engine.compilation.compile_networks", lambda *_, **__: ["all"])
     path = tmp_path / "record.json"
-    small = ["--seconds", "0.2", "--batch", "2", "--set", "train.batch_size=4"]
+    small = ["--only", "vae,gan", "--seconds", "0.2", "--batch", "2", "--set", "train.batch_size=4"]
     gpu.main(["--device", "cpu", *small, "--json", str(path)])
     record = json.loads(path.read_text())
-    rows = [(row["preset"], row["compiled"]) for row in record["training"]]
-    assert rows == [("vae", False), ("vae", True), ("gan", False), ("gan", True)]
+    rows = [(row["preset"], row["way"], row["compiled"]) for row in record["training"]]
+    assert rows == [  # a CPU records no graphs
+        (preset, way, way == "compiled")
+        for preset in ("vae", "gan")
+        for way in ("eager", "compiled", "graphs")
+    ]
     assert all(row["images_per_second"] > 0 for row in record["training"])
     assert record["network"] == [{"given": 4}]
     assert "of peak" in capsys.readouterr().out

@@ -52,22 +52,27 @@ def test_unknown_precision_is_refused():
         precision.pick_precision("fp16", torch.device("cpu"))
 
 
-def test_compiled_networks_train_alike():
+@pytest.mark.parametrize("graphs", [False, True])
+def test_compiled_networks_train_alike(graphs, monkeypatch):
     """The eager backend runs dynamo's capture, in training and frozen calls, without a compiler."""
-    seen = []
+    seen, marks = [], []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(1))
     for compiled in (False, True):
         config = small("quickstart", **LENGTH)
         data = open_data(config, None)
         config = complete(config, data, None, torch.device("cpu"))
         training = build(config, data, torch.device("cpu"))
         if compiled:
-            assert compile_networks(training.model, "eager") == ["discriminator", "generator"]
+            names = compile_networks(training.model, "eager", graphs)
+            assert names == ["discriminator", "generator"]
+            training.update.graphs = graphs
         begin(training, None)
         for step in (1, 2):
             training.update.begin_step(step, True)
             training.model.training_step(training.loader, training.update)
         seen.append(training.update.window.read())
         assert not any("_orig_mod" in key for key in training.model.state_dict())
+    assert len(marks) == (4 if graphs else 0), "one for each update of the two steps"
     assert seen[0].keys() == seen[1].keys()
     for key, value in seen[0].items():
         assert seen[1][key] == pytest.approx(value, rel=1e-4), key
@@ -81,7 +86,9 @@ def test_compiled_networks_train_alike():
         (True, "cpu", True, "may not earn it back"),
         (True, "mps", False, "no compiler"),
         ("auto", "cuda", False, "not yet measured"),
-        (True, "cuda", True, "as asked"),
+        (True, "cuda", True, "on, as asked"),
+        ("graphs", "cuda", True, "with CUDA graphs, as asked"),
+        ("graphs", "cpu", False, "records no graphs"),
     ],
 )
 def test_whether_to_compile_is_decided_and_explained(wanted, device, compiled, word):
@@ -101,17 +108,31 @@ def test_the_log_says_what_was_decided(tmp_path):
 
 
 def test_a_deterministic_run_needs_nothing_of_the_command_line(monkeypatch):
-    """cuBLAS refuses to work without this setting; a resumed run knows of it by its config."""
+    """cuBLAS reads its setting once, at the first product of the process, of any run."""
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    pick_device("cuda")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     config = small("vae", train__deterministic=True)
     data = open_data(config, None)
     config = complete(config, data, None, torch.device("cpu"))
     try:
         build(config, data, torch.device("cpu"))
         assert torch.are_deterministic_algorithms_enabled()
-        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+def test_a_run_sets_the_number_format_for_its_own_work_only():
+    before = torch.get_float32_matmul_precision()
+    with precision.computing(torch.device("cpu"), "tf32"):
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+        with precision.computing(torch.device("cpu"), "fp32"):
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):

@@ -13,6 +13,7 @@ from genctl.config.schema import EmaConfig, RunConfig, TrainConfig
 from genctl.contracts import GenerativeModel
 from genctl.engine import update as engine_update
 from genctl.engine.averaging import Average
+from genctl.engine.finite_step import step_unread
 from genctl.engine.update import Updater
 from genctl.registry import resolve
 
@@ -110,7 +111,7 @@ def test_the_norm_is_logged_before_clipping():
 def test_a_non_finite_gradient_skips_the_step_and_its_moments(kind, unread, device, monkeypatch):
     """The step with a bad gradient must leave no trace but its count, decided by anyone or none."""
     if unread:  # as on a GPU, where nobody waits for the norm
-        monkeypatch.setattr(engine_update, "_step_where_finite", engine_update._step_unread)
+        monkeypatch.setattr(engine_update, "step_where_finite", step_unread)
     settings = {"momentum": 0.9} if kind in ("sgd", "rmsprop") else {}
     clean, update_clean, _, _ = updater(kind, device=device, **settings)
     dirty, update, _, _ = updater(kind, device=device, **settings)

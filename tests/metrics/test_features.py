@@ -88,11 +88,8 @@ def test_features_that_are_not_finite_stop_the_measure():
 class Linear(nn.Module):
     """Knows what it was given: features are the inputs, logits two fixed sums."""
 
-    def features(self, x):
-        return x.flatten(1)
-
-    def classify(self, x):
-        return torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1)
+    def features_and_logits(self, x):
+        return x.flatten(1), torch.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], 1)
 
 
 def test_classifier_sees_its_own_size_channels_and_range():

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genctl.data.ranges import from_bytes
+from genctl.float32 import full_float32
 from genctl.metrics.features.extractor import (
     DTYPES,
     precision_warning,
@@ -22,7 +23,7 @@ class ClassifierFeatures:
     """A run's classifier at its own size and channels.
 
     Args:
-        model: has ``features`` and ``classify``; in eval mode, on ``device``.
+        model: has ``features_and_logits``; in eval mode, on ``device``.
         spec: the data it was trained on, which fixes size and channels.
         name: the run, for the report.
         step: of its checkpoint.
@@ -67,8 +68,9 @@ class ClassifierFeatures:
             images = scaled.round().clamp(0, 255).to(torch.uint8)
         x = from_bytes(images)
         half = self.dtype != torch.float32
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=half):
-            return self.model.features(x), self.model.classify(x)
+        with full_float32(), torch.autocast(self.device.type, self.dtype, enabled=half):
+            features, logits = self.model.features_and_logits(x)
+        return features, logits
 
 
 def hash_of(model: nn.Module) -> str:

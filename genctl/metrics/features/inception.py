@@ -9,7 +9,6 @@ seen once in each, are as far apart as two different sets.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -17,7 +16,6 @@ import pickle
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ import torch
 from torch import Tensor
 
 from genctl.errors import CapabilityError
+from genctl.float32 import full_float32
 from genctl.metrics.features.extractor import DTYPES, precision_warning, with_channels
 from genctl.metrics.features.inception_network import InceptionNetwork
 
@@ -108,7 +107,7 @@ class Inception:
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Uint8 ``(N, C, H, W)`` → features ``(N, 2048)``, logits ``(N, 1008)``."""
-        with _full_float32(self.device):
+        with full_float32(), torch.autocast(self.device.type, enabled=False):
             features, logits = self.network(with_channels(images.to(self.device), 3))
         return features, logits
 
@@ -189,21 +188,3 @@ def _build(state: dict[str, Tensor], path: Path) -> torch.nn.Module:
         raise CapabilityError(
             f"Inception weights {path}", f"not this network's: {reason}", REMEDY
         ) from None
-
-
-@contextlib.contextmanager
-def _full_float32(device: torch.device) -> Iterator[None]:
-    """Convolutions and products in full float32: TF32, torch's default on CUDA, has 10 bits."""
-    if device.type != "cuda":
-        with torch.autocast(device.type, enabled=False):
-            yield
-        return
-    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.autocast("cuda", enabled=False):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(products)
-        torch.backends.cudnn.allow_tf32 = convolutions

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from genctl.networks.layers.gemm_convolution import Conv2d, ConvTranspose2d
 
 Kernel = Literal[4, 5]
 Down = Literal["strided", "average-pool"]
 Up = Literal["transposed", "pixel-shuffle", "nearest"]
+
+
+class Nearest(nn.Upsample):
+    """Doubles height and width by repeating pixels, in the input's own number format.
+
+    Autocast on CUDA would make float32 of it, which copies need least of all.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2, mode="nearest")
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``(N, C, H, W)`` → ``(N, C, 2H, 2W)``."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input)
 
 
 def halved(
@@ -51,7 +67,7 @@ def doubled(
         return [layer]
     if kind == "pixel-shuffle":
         return [_same(inputs, 4 * outputs, kernel, bias), nn.PixelShuffle(2)]
-    return [nn.Upsample(scale_factor=2, mode="nearest"), _same(inputs, outputs, kernel, bias)]
+    return [Nearest(), _same(inputs, outputs, kernel, bias)]
 
 
 def _same(inputs: int, outputs: int, kernel: Kernel, bias: bool) -> Conv2d:
