@@ -32,8 +32,8 @@ CACHE_FROM_FILES = 1000
 CACHE_FROM_BYTES = 8 * 2**20
 """Smaller sets are decoded each time: it takes less than a second."""
 SMALL_FILE = 2048
-"""Bytes of a file below which most of the work is the interpreter's, of which there is one: two
-threads that wait for each other are slower there than one (by a half at 1 kB, even at 2 kB)."""
+"""Bytes of a file below which most of the work is the interpreter's, of which there is one: threads
+that wait for each other are slower there than none (two by a third at 1 kB, one by an eighth)."""
 IN_FLIGHT_BYTES = 512 * 2**20
 """Bytes of encoded files held at once. A file may have 256 MiB and a machine a hundred cores; what
 people train on has less than 4 MiB, so that it keeps them all busy."""
@@ -214,29 +214,37 @@ def _decode_all(
             one(name, opened)
         return len(tasks)
 
+    portions = _tasks(source, listing)
     small = listing.total_bytes < SMALL_FILE * len(listing.names)
-    workers = 1 if small else _cores()
-    done, pending = 0, set[Future[int]]()
-    with warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+    done = 0
+    with warnings.catch_warnings():
         # Pillow warns of oddities in files; what matters is in the reasons of broken ones.
         warnings.simplefilter("ignore")
+        for count in map(several, portions) if small else _on_all_cores(several, portions):
+            done += count
+            if progress is not None:
+                progress(done, len(listing.names))
+    rough.check(strict, edge is None, thing)
+    return rough
+
+
+def _on_all_cores(
+    work: Callable[[list[_Task]], int], portions: Iterator[list[_Task]]
+) -> Iterator[int]:
+    """What ``work`` says of each portion, as they are done."""
+    workers, pending = _cores(), set[Future[int]]()
+    with ThreadPoolExecutor(workers) as pool:
         try:
-            for tasks in _tasks(source, listing):
-                pending.add(pool.submit(several, tasks))
+            for tasks in portions:
+                pending.add(pool.submit(work, tasks))
                 del tasks  # the bytes in them go when they are decoded
                 if len(pending) >= 4 * workers:
                     finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                    done += sum(future.result() for future in finished)
-                    if progress is not None:
-                        progress(done, len(listing.names))
-            done += sum(future.result() for future in pending)
+                    yield from (future.result() for future in finished)
+            yield from (future.result() for future in pending)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if progress is not None:
-        progress(done, len(listing.names))
-    rough.check(strict, edge is None, thing)
-    return rough
 
 
 def _tasks(source: FileSource, listing: Listing) -> Iterator[list[_Task]]:

@@ -189,9 +189,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         over = Image.new("RGBA", image.size, (*_BACKGROUND, 255))
         return Image.alpha_composite(over, image.convert("RGBA")).convert("RGB")
-    if image.mode in ("1", "L"):
-        return image.convert("L")
-    return image.convert("RGB")
+    if image.mode in ("L", "RGB"):
+        return image
+    return image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _from_wide(image: Image.Image) -> Image.Image:

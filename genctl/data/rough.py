@@ -85,11 +85,11 @@ class Rough:
         self._grey[place] = found.pixels.shape[2] == 1
         self._animated[place] = found.animated
         if found.pixels.shape[:2] == self.row_shape[1:]:
-            row = np.broadcast_to(found.pixels.transpose(2, 0, 1), self.row_shape)
+            row = found.pixels.transpose(2, 0, 1)
             if self._array is not None:
                 self._array[place] = row
             else:
-                pixels = np.ascontiguousarray(row)
+                pixels = np.ascontiguousarray(np.broadcast_to(row, self.row_shape))
                 written = os.pwrite(self._file.fileno(), pixels.data, place * self.row_bytes)
                 if written < self.row_bytes:  # a disk that fills up takes a part without a word
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
