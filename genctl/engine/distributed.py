@@ -62,8 +62,11 @@ def processes(device: str = "auto") -> Iterator[None]:
     try:
         with _noticing():
             yield
-    finally:
-        dist.destroy_process_group()
+    except BaseException:
+        if not cuda:  # NCCL waits for the others, who may wait for this one: the exit must tell them
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class Geometry:
             return True
         positions, pairs = self.positions[0] * self.positions[1], self.inputs * self.outputs
         if what == "correlate":
-            least = 2**7 if dtype == torch.bfloat16 else 2**11
-            return positions <= 64 and pairs >= least * positions
+            most, least = (64, 2**7) if dtype == torch.bfloat16 else (16, 2**11)
+            return positions <= most and pairs >= least * positions
         return positions <= 16 and pairs >= 2**17
 
 
