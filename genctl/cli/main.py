@@ -82,6 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code of the contract.
     """
+    _open_standard_streams()
     write_anywhere(sys.stdout, sys.stderr)
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     json_output = "--json" in words
@@ -125,6 +126,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         short = OutOfMemoryError("memory", "not enough", "lower train.batch_size or --batch-size")
         report_error(short, json_output)
         return 1
+
+
+def _open_standard_streams() -> None:
+    """Where the caller closed one, as `2>&-` does: else the next file opened would get its number.
+
+    What a library then says to the number would be written into that file.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the whole process
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -109,7 +109,10 @@ def point(folder: Path, name: str, target: Path) -> None:
     link = folder / f".tmp-{name}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
-    link.replace(folder / name)
+    place = folder / name
+    if place.is_dir() and not place.is_symlink():  # a copy of the run that followed the links
+        _discard(place)
+    link.replace(place)
     sync_folder(folder)
 
 

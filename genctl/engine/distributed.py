@@ -63,7 +63,7 @@ def processes(device: str = "auto") -> Iterator[None]:
         with _noticing():
             yield
     except BaseException:
-        if not cuda:  # NCCL waits for the others, who may wait for this one: the exit must tell them
+        if not cuda:  # NCCL would wait for those who may wait for this one
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()

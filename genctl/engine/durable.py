@@ -39,11 +39,14 @@ def make_folders(*folders: Path) -> list[Path]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a small text file so that it is either the old one or the new one, and stays."""
+    """Write a small text file so that it is either the old one or the new one, and stays.
+
+    What is not UTF-8 in the name of a file is written as escapes.
+    """
     partial = path.with_name(f".{path.name}.tmp")
     try:
         partial.unlink(missing_ok=True)  # were it a link, its target would be written
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

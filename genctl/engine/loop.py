@@ -223,6 +223,6 @@ def require_finite(result: FitResult) -> None:
         raise NonFiniteError(
             str(result.run),
             f"non-finite numbers at step {result.step}",
-            f"lower a learning rate or set train.clip; go on from the last good checkpoint with "
-            f"--resume {result.run}",
+            "a new run with a lower learning rate or train.clip, "
+            f"which may begin with the last good weights of this one: --init {result.run}",
         )

@@ -112,7 +112,7 @@ class Plateau:
     def observe(self, row: dict[str, object]) -> None:
         """Read one log row."""
         value = row.get(self.metric)
-        if not isinstance(value, int | float):
+        if not isinstance(value, int | float) or not math.isfinite(value):
             return
         best, waited = self.state["best"], self.state["waited"] or 0.0
         if best is None or value < best * (1.0 - self.threshold):

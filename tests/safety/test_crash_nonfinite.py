@@ -110,7 +110,7 @@ def test_the_command_ends_with_6_after_20_skips_and_says_how_to_go_on(tmp_path, 
     err = capsys.readouterr().err
     assert 1 <= len(err.splitlines()) <= 3
     assert "non-finite" in err
-    assert f"--resume {tmp_path / 'run'}" in err
+    assert f"--init {tmp_path / 'run'}" in err
     assert "step 28" in err, "7 good steps, 20 skips"
     assert checkpoint.steps(tmp_path / "run/checkpoints") == [7, 14, 21]
     assert_finite(tmp_path / "run")
