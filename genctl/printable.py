@@ -72,8 +72,8 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def say(text: str) -> None:
-    """A line on stderr. Where its reader went away, as after ``2>&1 | head``, the work goes on."""
+    """A line on stderr. Where it cannot be written, the reader gone say, the work goes on."""
     try:
         print(text, file=sys.stderr, flush=True)
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())

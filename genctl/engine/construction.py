@@ -177,8 +177,10 @@ def take_up(
     goes_on = training.step < training.config.train.steps
 
     def cut() -> None:
+        if not goes_on:  # nothing is trained, so nothing is in the way
+            return
         dropped = checkpoint.drop_after(directory.checkpoints, training.step)
-        metrics.cut(training.step, drop=training.final_row if goes_on else None)
+        metrics.cut(training.step, drop=training.final_row)
         if dropped:
             notes.append(f"dropped the later checkpoints {', '.join(map(str, dropped))}")
 
