@@ -109,11 +109,21 @@ def point(folder: Path, name: str, target: Path) -> None:
     link = folder / f".tmp-{name}-{os.getpid()}"
     link.unlink(missing_ok=True)
     link.symlink_to(target.name)
-    place = folder / name
-    if place.is_dir() and not place.is_symlink():  # a copy of the run that followed the links
-        _discard(place)
-    link.replace(place)
+    _discard_copy(folder / name)
+    link.replace(folder / name)
     sync_folder(folder)
+
+
+def unpoint(folder: Path, name: str) -> None:
+    """Remove a link that ``point`` made, if it is there."""
+    _discard_copy(folder / name)
+    (folder / name).unlink(missing_ok=True)
+
+
+def _discard_copy(link: Path) -> None:
+    """A copy of a run that followed the links has folders in their place."""
+    if link.is_dir() and not link.is_symlink():
+        _discard(link)
 
 
 def find(folder: Path, at: str | None = None) -> Checkpoint:

@@ -170,13 +170,13 @@ class Scoring:
         best, folder = self.best(), self.directory.checkpoints
         link = folder / "best"
         if best is None:
-            link.unlink(missing_ok=True)
+            checkpoint.unpoint(folder, "best")
         elif best[0] in checkpoint.steps(folder):
             target = checkpoint.locate(folder, str(best[0]))
             if link.resolve() != target.resolve():
                 checkpoint.point(folder, "best", target)
         else:
-            link.unlink(missing_ok=True)
+            checkpoint.unpoint(folder, "best")
             self.report.note(
                 f"the checkpoint of the best score, of step {best[0]}, was not kept: `best` will "
                 "be the next that beats it"

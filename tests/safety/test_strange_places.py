@@ -26,10 +26,21 @@ def test_a_copy_that_followed_the_links_goes_on(tmp_path):
     latest = tmp_path / "copy" / "checkpoints" / "latest"
     assert latest.is_dir()
     assert not latest.is_symlink()
+    shutil.copytree(latest, latest.with_name("best"))
+    checkpoint.unpoint(latest.parent, "best")
+    assert not latest.with_name("best").exists()
     longer = small("vae", train__steps=4)
     assert fit(longer, None, tmp_path / "copy", device="cpu", resume="latest").step == 4
     assert os.readlink(latest) == "step-00000004"
     assert checkpoint.find(latest.parent).step == 4
+
+
+def test_going_back_to_a_step_that_is_the_end_removes_nothing(tmp_path):
+    fit(small("vae", train__steps=4, train__checkpoint_every=1), None, tmp_path, device="cpu")
+    before = checkpoint.steps(tmp_path / "checkpoints"), (tmp_path / "metrics.jsonl").read_text()
+    fit(small("vae", train__steps=1), None, tmp_path, device="cpu", resume="2")
+    after = checkpoint.steps(tmp_path / "checkpoints"), (tmp_path / "metrics.jsonl").read_text()
+    assert after == before
 
 
 def test_closed_streams_are_nobody_elses(tmp_path):
