@@ -11,7 +11,7 @@ import io
 import os
 import re
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 # Control characters, line separators, marks that turn the direction of writing, lone surrogates.
 _UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -73,7 +73,41 @@ def _escape(match: re.Match[str]) -> str:
 
 def say(text: str) -> None:
     """A line on stderr. Where it cannot be written, the reader gone say, the work goes on."""
-    try:
-        print(text, file=sys.stderr, flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    print(text, file=Unfailing(sys.stderr), flush=True)
+
+
+class Unfailing:
+    """A stream whose failures cost nobody anything: after one, what is written to it is lost.
+
+    A terminal is closed, a disk is full where the messages are kept: no reason to end a run.
+
+    Args:
+        stream: with a file of the system behind it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, or give the stream up."""
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._give_up()
+            return len(text)
+
+    def flush(self) -> None:
+        """Flush, or give the stream up."""
+        try:
+            self.stream.flush()
+        except OSError:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """What is still in the stream's buffer goes nowhere too, and Python ends without a word."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)

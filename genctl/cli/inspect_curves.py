@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -43,7 +44,8 @@ def inspect_curves(
     written = _plot(read, found, plot)
     endings = [
         ending_of(RunDirectory(c.folder))
-        if c.folder is not None and Path(c.run).expanduser().exists()  # not as it was at a step
+        if c.folder is not None
+        and os.path.exists(os.path.expanduser(c.run))  # not as it was at a step
         else None
         for c in read
     ]

@@ -10,6 +10,7 @@ import typer
 from genctl.cli import options
 from genctl.cli.output import emit, note
 from genctl.errors import UsageError
+from genctl.writing import replacing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -99,13 +100,11 @@ def _write(opened: Run, drawn: Tensor, out: Path) -> None:
     if out.suffix == ".npz":
         import numpy as np
 
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(f".{out.stem}.tmp.npz")
-        if images:
-            np.savez_compressed(partial, images=to_bytes(drawn).permute(0, 2, 3, 1).numpy())
-        else:
-            np.savez_compressed(partial, points=drawn.numpy())
-        partial.replace(out)
+        with replacing(out) as partial:
+            if images:
+                np.savez_compressed(partial, images=to_bytes(drawn).permute(0, 2, 3, 1).numpy())
+            else:
+                np.savez_compressed(partial, points=drawn.numpy())
     elif out.suffix == ".png":
         out.parent.mkdir(parents=True, exist_ok=True)
         write_png(out, picture(drawn))

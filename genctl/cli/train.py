@@ -94,6 +94,8 @@ def train(
             )
         if at == "latest" and out is not None and _finished(out, config):
             text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
+            if config.evaluate.measures:
+                text += f"\nscores: {_evaluation(out, config)}"
             emit(_finished_payload(out, config), json_output, text)
             return 0
         scorer = RunScorer(config, device, None if quiet else note)
@@ -297,6 +299,15 @@ def _brief(metrics: dict[str, Any]) -> dict[str, str]:
         for name, found in metrics.items()
     }
     return {name: format(value, ".4g") for name, value in shown.items() if value is not None}
+
+
+def _evaluation(run: Path, config: RunConfig) -> str:
+    """The command that takes the scores that the configuration asks for."""
+    from genctl.metrics.measure import table
+
+    asked = config.evaluate
+    flags = " ".join(f"--{table()[name].flag}" for name in asked.measures)
+    return f"genctl evaluate {flags} {run} {config.data.spec} --features {asked.features}"
 
 
 def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:

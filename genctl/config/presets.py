@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -145,9 +146,9 @@ def _parent(path: Path, parent: Any) -> Path:
 
 def _file(name: str) -> Path | None:
     try:
-        path = Path(name).expanduser()
+        path = Path(os.path.expanduser(name))
         return path if path.is_file() else None
-    except (OSError, RuntimeError, ValueError):  # too long, an unknown ~user
+    except (OSError, ValueError):  # too long, say
         return None
 
 

@@ -16,11 +16,11 @@ FREE = (
     "train.keep",
     "train.compile",
     "train.on_out_of_memory",
-    "evaluate.every",
-    "evaluate.patience",
+    "evaluate.",
     "data.spec",
 )
-"""Keys that may change. The data's place may, because its fingerprint is compared afterwards."""
+"""Keys that may change: no weight depends on them. The data's place may, because its fingerprint is
+compared afterwards, and that of the features, because scores tell which they were taken in."""
 
 NOT_ASKED = ("found", "about", "preset")
 """Keys that no user sets."""
@@ -89,12 +89,7 @@ def edited(config: RunConfig, kept: Mapping[str, Any]) -> dict[str, tuple[Any, A
     Raises:
         ConfigError: ``kept`` is no configuration.
     """
-    # Of the section that has rules across its keys, free ones among them, the keys alone count.
-    evaluate = kept.get("evaluate", {})
+    # Earlier versions kept a part of the section `evaluate`, which is all free now.
     whole = validate({key: value for key, value in kept.items() if key != "evaluate"}, "kept")
-    before, now = lasting(whole), lasting(config)
-    if not isinstance(evaluate, Mapping):
-        raise ConfigError("kept", ["evaluate: expected a mapping"])
-    before["evaluate"] = {**now["evaluate"], **evaluate}
-    a, b = flatten(before), flatten(now)
+    a, b = flatten(lasting(whole)), flatten(lasting(config))
     return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}

@@ -30,6 +30,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from genctl.errors import UsageError
+
 VERSION = 2
 """Part of every key: raise it when decoding or the layout changes."""
 HASH_BYTES = 16
@@ -63,12 +65,18 @@ class Index:
 
 
 def cache_folder() -> Path:
-    """``GENCTL_CACHE``, else ``XDG_CACHE_HOME/genctl``, else ``~/.cache/genctl``; then ``data``."""
-    chosen = os.environ.get("GENCTL_CACHE")
-    if chosen:
-        return Path(chosen).expanduser() / "data"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "genctl" / "data"
+    """``GENCTL_CACHE``, else ``XDG_CACHE_HOME/genctl``, else ``~/.cache/genctl``; then ``data``.
+
+    Raises:
+        UsageError: it would be in a home folder that nobody knows, as in some containers.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    chosen = os.environ.get("GENCTL_CACHE") or f"{base}/genctl"
+    folder = os.path.expanduser(chosen)
+    if folder.startswith("~"):
+        reason = "there is no such home folder"
+        raise UsageError(f"the data cache {chosen}", reason, "GENCTL_CACHE=FOLDER says where")
+    return Path(folder, "data")
 
 
 def limit_bytes() -> int:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import io
 import math
-import os
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from torch import Tensor
 
 from genctl.data.ranges import to_bytes
 from genctl.errors import CapabilityError, UsageError
+from genctl.writing import replacing
 
 SMALLEST_TILE = 32
 """Images with a shorter edge are enlarged by a whole factor, so that 8×8 digits can be seen."""
@@ -127,7 +125,7 @@ def tile_scale(shape: Sequence[int]) -> int:
 
 def write_png(path: str | Path, image: Image.Image) -> None:
     """Write a PNG; an interrupted write leaves what was there before."""
-    with _replacing(Path(path)) as partial:
+    with replacing(Path(path)) as partial:
         image.save(partial, format="PNG")
 
 
@@ -149,11 +147,11 @@ def write_frames(path: str | Path, frames: Sequence[Image.Image], milliseconds: 
     suffix = path.suffix.lower()
     if suffix == ".gif":
         data = gif_bytes(frames, milliseconds)
-        with _replacing(path) as partial:
+        with replacing(path) as partial:
             partial.write_bytes(data)
     elif suffix == ".mp4":
         av = require_video(str(path))
-        with _replacing(path) as partial:
+        with replacing(path) as partial:
             _write_mp4(av, partial, frames, milliseconds)
     else:
         raise UsageError(str(path), "cannot hold frames", "use a name that ends in .gif or .mp4")
@@ -241,24 +239,6 @@ def _write_mp4(av: Any, path: Path, frames: Sequence[Image.Image], milliseconds:
             frame = av.VideoFrame.from_ndarray(np.pad(pixels, odd, mode="edge"), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder, renamed to ``path`` when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        yield partial
-        # mkstemp makes private files; a picture is as readable as any file of the user's.
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _finite_rows(points: Tensor) -> np.ndarray:

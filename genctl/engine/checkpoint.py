@@ -28,7 +28,8 @@ from torch import Tensor
 
 from genctl.data.limits import physical_memory
 from genctl.engine.checkpoint_schema import problem_of
-from genctl.engine.durable import make_folders, sync_folder
+from genctl.engine.durable import discard, make_folders, sync_folder
+from genctl.engine.pointers import STEP, point, pointed
 from genctl.errors import DataError, NonFiniteError
 from genctl.printable import printable
 from genctl.reading import content_of, open_regular
@@ -38,7 +39,6 @@ FILES = ("weights", "averaged", "optimisers")
 MAX_STATE_BYTES = 64 * 2**20
 ATTEMPTS = 5
 """How often the latest checkpoint is looked for, while a run may be replacing it."""
-_STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
             )
     make_folders(folder)
     _sweep(folder)  # what killed writers left may be all that fills the disk
-    target = folder / f"step-{checkpoint.step:08d}"
+    target = folder / _name(checkpoint.step)
     partial = folder / f".tmp-{target.name}-{os.getpid()}"
     try:
         partial.mkdir()
@@ -93,7 +93,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         _write_synced(partial / "state.json", json.dumps(state).encode())
         sync_folder(partial)
         if target.exists():
-            _discard(target)
+            discard(target)
         partial.rename(target)
     except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -102,28 +102,6 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
         raise
     point(folder, "latest", target)
     return target
-
-
-def point(folder: Path, name: str, target: Path) -> None:
-    """Make ``name`` a relative symbolic link to a checkpoint, atomically."""
-    link = folder / f".tmp-{name}-{os.getpid()}"
-    link.unlink(missing_ok=True)
-    link.symlink_to(target.name)
-    _discard_copy(folder / name)
-    link.replace(folder / name)
-    sync_folder(folder)
-
-
-def unpoint(folder: Path, name: str) -> None:
-    """Remove a link that ``point`` made, if it is there."""
-    _discard_copy(folder / name)
-    (folder / name).unlink(missing_ok=True)
-
-
-def _discard_copy(link: Path) -> None:
-    """A copy of a run that followed the links has folders in their place."""
-    if link.is_dir() and not link.is_symlink():
-        _discard(link)
 
 
 def find(folder: Path, at: str | None = None) -> Checkpoint:
@@ -220,7 +198,7 @@ def steps(folder: Path) -> list[int]:
         return []
     # A link of such a name was not made by genctl, and may lead anywhere.
     found = [p.name for p in folder.iterdir() if p.is_dir() and not p.is_symlink()]
-    return sorted(int(match[1]) for name in found if (match := _STEP.match(name)))
+    return sorted(int(match[1]) for name in found if (match := STEP.match(name)))
 
 
 def locate(folder: Path, at: str | None = None) -> Path:
@@ -237,11 +215,11 @@ def locate(folder: Path, at: str | None = None) -> Path:
     if not known:
         raise DataError(str(folder.parent), "has no checkpoint", "is this a run directory?")
     if at in (None, "latest"):  # whatever the link says: it is set after the checkpoint is there
-        return folder / f"step-{known[-1]:08d}"
+        return folder / _name(known[-1])
     if at == "best":
-        chosen = (folder / "best").resolve()
-        if chosen.parent == folder.resolve() and any(chosen.name == _name(s) for s in known):
-            return chosen
+        chosen = pointed(folder, "best")
+        if chosen is not None and chosen in known:
+            return folder / _name(chosen)
         raise DataError(
             f"{folder.parent}@best",
             "no best checkpoint: none was chosen by a named measure",
@@ -261,11 +239,10 @@ def prune(folder: Path, keep: int) -> None:
     """
     _sweep(folder)
     if keep:
-        pinned = {link.resolve() for n in ("latest", "best") if (link := folder / n).is_symlink()}
+        pinned = {pointed(folder, "latest"), pointed(folder, "best")}
         for step in steps(folder)[:-keep]:
-            path = folder / f"step-{step:08d}"
-            if path.resolve() not in pinned:
-                _discard(path)
+            if step not in pinned:
+                discard(folder / _name(step))
 
 
 def drop_after(folder: Path, step: int) -> list[int]:
@@ -275,17 +252,10 @@ def drop_after(folder: Path, step: int) -> list[int]:
     """
     later = [s for s in steps(folder) if s > step]
     if later:
-        point(folder, "latest", folder / f"step-{step:08d}")
+        point(folder, "latest", folder / _name(step))
     for found in reversed(later):
-        _discard(folder / f"step-{found:08d}")
+        discard(folder / _name(found))
     return later
-
-
-def _discard(path: Path) -> None:
-    """Remove a checkpoint at one instant: half a one is never seen under its name."""
-    gone = path.with_name(f".tmp-gone-{path.name}-{os.getpid()}")
-    path.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:
@@ -326,7 +296,7 @@ def _name(step: int) -> str:
 def _other(path: Path) -> str:
     """The remedy for a checkpoint that cannot be used: another one, if there is one."""
     path = path.resolve()
-    match = _STEP.match(path.name)
+    match = STEP.match(path.name)
     known = [s for s in steps(path.parent) if match is None or s != int(match[1])]
     if not known:
         return "start again with `genctl train`"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 
@@ -58,3 +59,10 @@ def write_atomically(path: Path, text: str) -> None:
         raise
     with contextlib.suppress(OSError):  # it is there; its folder may be one that nobody may read
         sync_folder(path.parent)
+
+
+def discard(folder: Path) -> None:
+    """Remove a folder at one instant: half of it is never seen under its name."""
+    gone = folder.with_name(f".tmp-gone-{folder.name}-{os.getpid()}")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -26,7 +27,7 @@ from genctl.engine.loop import FitResult, run_loop
 from genctl.engine.memory import Trial, explained, fitted, is_out_of_memory, trial_of
 from genctl.engine.progress import Reporter, Silent
 from genctl.engine.run import Run
-from genctl.engine.run_directory import RunDirectory
+from genctl.engine.run_directory import RunDirectory, split_address
 from genctl.engine.scoring import Aim, Scorer, Scoring
 from genctl.engine.state import Training, snapshot
 from genctl.errors import ConfigError, UsageError
@@ -111,7 +112,7 @@ def fit(
                 lambda: (
                     _create(directory, training, place is None, at_the_end, note)
                     if resume is None
-                    else _create_again(directory, training, metrics)
+                    else _create_again(directory, training, metrics, note)
                 )
             )
             distributed.together(directory.require_seen)
@@ -186,9 +187,16 @@ def _create(
     )
 
 
-def _create_again(directory: RunDirectory, training: Training, metrics: MetricsFile) -> None:
-    """Begin a run anew whose checkpoints someone removed."""
-    metrics.cut(0)
+def _create_again(
+    directory: RunDirectory,
+    training: Training,
+    metrics: MetricsFile,
+    note: Callable[[str], object],
+) -> None:
+    """Begin a run anew whose checkpoints someone removed; what it had logged is kept beside it."""
+    kept = metrics.set_aside()
+    where = f"; its former log is {kept}" if kept else ""
+    note(f"warning: {directory.path} has no checkpoint, so it begins again{where}")
     checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
 
 
@@ -263,6 +271,8 @@ def complete(
     spec = spec or config.data.spec
     if spec is not None:
         changes["data.spec"] = parse_spec(spec).anywhere()
+    if os.path.exists(split_address(config.evaluate.features)[0]):  # no name such as `pixels`
+        changes["evaluate.features"] = os.path.abspath(config.evaluate.features)
     return with_overrides(config, changes).model_copy(update={"found": found})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -95,6 +96,9 @@ MOST_BROKEN = 1000
 SCORES = "evaluate/"
 """Keys of a row of scores begin with it. Such a row stands beside the log rows, not among them."""
 
+SCORED_AS = "scored_as"
+"""Key of a row of scores that says how they were taken: others are not to be compared with them."""
+
 
 class MetricsFile:
     """``metrics.jsonl``: append-only, cut back on resume."""
@@ -127,9 +131,18 @@ class MetricsFile:
                 newest = row
         return newest
 
-    def scores(self, key: str) -> list[tuple[int, float | None]]:
-        """Every score that was taken: its step, and the number under ``key`` or None."""
-        return [(row["step"], _number(row.get(key))) for _, row in self._rows() if _is_scores(row)]
+    def scores(self, key: str, how: str | None = None) -> list[tuple[int, float | None]]:
+        """Every score that was taken: its step, and the number under ``key`` or None.
+
+        Args:
+            key: of the number.
+            how: only those that were taken so, or do not say it; None for all.
+        """
+        return [
+            (row["step"], _number(row.get(key)))
+            for _, row in self._rows()
+            if _is_scores(row) and (how is None or row.get(SCORED_AS, how) == how)
+        ]
 
     def cut(self, step: int, drop: int | None = None) -> None:
         """Keep the rows up to ``step``; a torn last line and the log row of step ``drop`` go."""
@@ -143,13 +156,25 @@ class MetricsFile:
             return  # nothing to cut, so going on needs no space for it
         partial = self.path.with_name(f".{self.path.name}.tmp")
         partial.unlink(missing_ok=True)  # were it a link, its target would be written
-        with _naming(self.path), partial.open("wb") as file:
-            for line, row in self._rows():
-                if stays(row):
-                    file.write(line.rstrip(b"\n") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path)
+        try:
+            with _naming(self.path), partial.open("wb") as file:
+                for line, row in self._rows():
+                    if stays(row):
+                        file.write(line.rstrip(b"\n") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(self.path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    def set_aside(self) -> Path | None:
+        """Give the log another name, and begin a new one; None where nothing was logged."""
+        if not self.path.exists() or not self.path.stat().st_size:
+            return None
+        names = (self.path.with_name(f"metrics-before-{i}.jsonl") for i in itertools.count(1))
+        kept = next(name for name in names if not name.exists())
+        self.path.rename(kept)
+        return kept
 
     def _rows(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
         """Every line that is a row, and the row; nothing where there is no log.

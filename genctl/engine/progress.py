@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from genctl.engine.log import SCORES
-from genctl.printable import say
+from genctl.printable import Unfailing, say
 
 
 class Reporter(Protocol):
@@ -85,7 +85,7 @@ class Bar:
             TextColumn("left"),
             TimeRemainingColumn(elapsed_when_finished=False),
             TextColumn("{task.fields[what]}"),
-            console=Console(stderr=True),
+            console=Console(file=cast(IO[str], Unfailing(sys.stderr))),
         )
 
     def start(self, step: int, steps: int) -> None:

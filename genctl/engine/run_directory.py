@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -123,10 +124,15 @@ class RunDirectory:
             UsageError: there is a run or something else already.
             GenctlError: nothing can be written here.
         """
+        if _is_too_long(self.path):
+            raise UsageError(str(self.path), "is too long a name", "choose another --out")
         if self.exists():
             raise UsageError(
                 str(self.path), "a run is already here", f"--resume {self.path}, or another --out"
             )
+        if self.path.is_symlink() and not self.path.exists():
+            reason = f"is a link to {os.readlink(self.path)}, where nothing is"
+            raise UsageError(str(self.path), reason, "choose another --out")
         if not self.is_free():
             raise UsageError(str(self.path), "exists and is not empty", "choose another --out")
         place = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
@@ -277,6 +283,14 @@ def _is_still(path: Path, handle: IO[str]) -> bool:
         return os.path.samestat(path.stat(), os.fstat(handle.fileno()))
     except OSError:
         return False
+
+
+def _is_too_long(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False
 
 
 def _git_state() -> str | None:

@@ -15,7 +15,8 @@ from typing import Protocol
 from genctl.config.schema import EvaluateConfig, seconds_of
 from genctl.engine import checkpoint, distributed
 from genctl.engine.generators import undisturbed
-from genctl.engine.log import MetricsFile
+from genctl.engine.log import SCORED_AS, MetricsFile
+from genctl.engine.pointers import point, pointed, unpoint
 from genctl.engine.progress import Reporter
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory
@@ -28,10 +29,17 @@ Scores = Mapping[str, float | None]
 
 @dataclass(frozen=True)
 class Aim:
-    """The score that decides which checkpoint is the best: its key, and which way is better."""
+    """The score that decides which checkpoint is the best.
+
+    Attributes:
+        key: of the score in its row.
+        larger: whether more is better.
+        how: on how many examples and in which features; no others are compared with it.
+    """
 
     key: str
     larger: bool
+    how: str = ""
 
     def improves(self, value: float | None, best: float | None) -> bool:
         """Whether a score beats the best so far; an equal one does not."""
@@ -94,8 +102,9 @@ class Scoring:
 
     def take_up(self, step: int, now: float) -> None:
         """Read what earlier processes found up to a step, and point ``best`` at the best of it."""
-        key = self.aim.key if self.aim else ""
-        found = distributed.from_main(lambda: [list(pair) for pair in self.metrics.scores(key)])
+        key, how = (self.aim.key, self.aim.how) if self.aim else ("", None)
+        scores = distributed.from_main(lambda: self.metrics.scores(key, how))
+        found = [list(pair) for pair in scores]
         self.history = [(int(s), value) for s, value in found if s is not None and s <= step]
         self._at = now
         distributed.on_main(self._point)
@@ -156,7 +165,8 @@ class Scoring:
         deciding = scores.get(self.aim.key) if self.aim else None
         self.history.append((step, distributed.from_main(lambda: deciding)))
         row = {"step": step, "images": training.loader.images, "seconds": round(seconds, 3)}
-        distributed.on_main(lambda: self._keep({**row, **scores}))
+        how = {SCORED_AS: self.aim.how} if self.aim else {}
+        distributed.on_main(lambda: self._keep({**row, **how, **scores}))
         best = self.best()
         mark = " (best)" if best is not None and best[0] == step else ""
         self.report.note(f"step {step}: {in_words(scores)}{mark}")
@@ -168,15 +178,13 @@ class Scoring:
     def _point(self) -> None:
         """Let ``best`` name the checkpoint of the best score; it may be gone."""
         best, folder = self.best(), self.directory.checkpoints
-        link = folder / "best"
         if best is None:
-            checkpoint.unpoint(folder, "best")
+            unpoint(folder, "best")
         elif best[0] in checkpoint.steps(folder):
-            target = checkpoint.locate(folder, str(best[0]))
-            if link.resolve() != target.resolve():
-                checkpoint.point(folder, "best", target)
+            if pointed(folder, "best") != best[0]:
+                point(folder, "best", checkpoint.locate(folder, str(best[0])))
         else:
-            checkpoint.unpoint(folder, "best")
+            unpoint(folder, "best")
             self.report.note(
                 f"the checkpoint of the best score, of step {best[0]}, was not kept: `best` will "
                 "be the next that beats it"

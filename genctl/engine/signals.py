@@ -1,5 +1,7 @@
 """Signals: in a training the first Ctrl-C or SIGTERM asks for a stop, SIGUSR1 for a checkpoint.
 
+A terminal that is closed sends SIGHUP, which is as SIGTERM, unless `nohup` had it ignored.
+
 Outside of one there is nothing to save: both end the command at once, and SIGUSR1 does nothing,
 where by default it would kill. A second request leaves at once; what a launcher passes on of the
 first is none.
@@ -99,6 +101,8 @@ def _handling(requests: Requests) -> Iterator[None]:
         signal.SIGTERM: requests.on_stop,
         signal.SIGUSR1: requests.on_save,
     }
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        handlers[signal.SIGHUP] = requests.on_stop
     previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,7 +97,9 @@ def _best(values: Sequence[float | None], better: str | None) -> int | None:
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """Of any size in the file; beyond what a float holds it is none."""
+    ordinary = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if ordinary and abs(value) <= sys.float_info.max else None
 
 
 def _less(value: float | None, first: float | None) -> float | None:

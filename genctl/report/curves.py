@@ -15,6 +15,7 @@ import numpy as np
 
 from genctl.data.pictures import write_png
 from genctl.engine.log import SCORES
+from genctl.engine.pointers import pointed
 from genctl.errors import UsageError
 from genctl.printable import printable
 from genctl.report.metrics_rows import Log, Row, read_rows
@@ -96,17 +97,17 @@ def read_curves(run: str | Path) -> Curves:
 
 
 def _locate(run: str) -> tuple[Path, int | None]:
-    path = Path(run).expanduser()
+    path = Path(os.path.expanduser(run))
     if os.path.exists(path) or "@" not in path.name:
         return path, None
     base, _, at = run.rpartition("@")
-    path = Path(base).expanduser()
+    path = Path(os.path.expanduser(base))
     if _STEP.fullmatch(at):
         return path, int(at)
     if at in ("latest", "best"):
-        digits = (path / "checkpoints" / at).resolve().name.rpartition("-")[2]
-        if _STEP.fullmatch(digits):
-            return path, int(digits)
+        step = pointed(path / "checkpoints", at)
+        if step is not None:
+            return path, step
     raise UsageError(
         printable(run), f"{at!r} is neither a step nor a checkpoint", "RUN, RUN@1000 or RUN@best"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,7 @@ def choose(
     if is_run(features):
         found = _classifier(features, device, precision)
         return PerChannel(found) if stacked and found.channels == 1 else found
-    path = Path(features).expanduser()
+    path = Path(os.path.expanduser(features))
     if path.suffix.lower() in WEIGHT_FILES and path.is_file():
         return Inception(path, pick_device(device), standard=False, precision=precision)
     raise UsageError(

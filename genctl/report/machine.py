@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from genctl import __version__
-from genctl.data.cache import cache_info
+from genctl.data.cache import cache_info, limit_bytes
+from genctl.errors import UsageError
 from genctl.metrics.features.inception import ENVIRONMENT
 
 EXTRAS = {
@@ -102,7 +103,7 @@ def inception_weights(problems: list[str]) -> dict[str, Any]:
     """Where the standard Inception network's weights would come from."""
     chosen = os.environ.get(ENVIRONMENT)
     if chosen:
-        path = Path(chosen).expanduser()
+        path = Path(os.path.expanduser(chosen))
         if not path.is_file():
             problems.append(f"{ENVIRONMENT} names {path}, which is no file")
         return {"found": path.is_file(), "path": str(path), "from": ENVIRONMENT}
@@ -126,7 +127,12 @@ def _torchvision(problems: list[str]) -> str | None:
 
 
 def _cache(problems: list[str]) -> dict[str, Any]:
-    info = cache_info()
+    try:
+        info = cache_info()
+    except UsageError as error:
+        problems.append(f"{error}; {error.remedy}")
+        nothing = {"folder": None, "bytes": 0, "limit_bytes": limit_bytes(), "data_sets": 0}
+        return {**nothing, "writable": False}
     folder = Path(info["folder"])
     place = next(p for p in (folder, *folder.parents) if p.exists())
     writable = os.access(place, os.W_OK)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from genctl.engine.log import SCORED_AS
 from genctl.errors import DataError
 from genctl.printable import printable
 from genctl.reading import open_regular
@@ -121,7 +122,7 @@ def _row(node: dict[str, Any], keys: set[str]) -> Row:
     values: dict[str, float] = {}
     infinite, literal = [], []
     for name, value in node.items():
-        if name in ("step", "nonfinite"):
+        if name in ("step", "nonfinite", SCORED_AS):
             continue
         key = sys.intern(printable(name, 100))
         if key not in keys:

@@ -21,6 +21,7 @@ from genctl.engine.progress import Reporter
 from genctl.engine.run import Run
 from genctl.engine.scoring import Aim, Scores
 from genctl.errors import CapabilityError, UsageError
+from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features, Settings, table
 from genctl.report.evaluate import BATCH_SIZE, answer
 from genctl.report.gates import first_field
@@ -71,7 +72,8 @@ class RunScorer:
             return None
         measure = table()[best]
         standard = found.extractor is not None and found.extractor.standard
-        return Aim(SCORES + measure.key(standard), measure.better == "larger")
+        how = f"{self.config.evaluate.n or DEFAULT_N} in {_features(found.extractor)}"
+        return Aim(SCORES + measure.key(standard), measure.better == "larger", how)
 
     def __call__(self, address: str) -> Scores:
         """The numbers of a checkpoint, by their keys in ``metrics.jsonl``."""
@@ -111,6 +113,13 @@ class RunScorer:
             strict=False,
             known=self.known,
         )
+
+
+def _features(extractor: Extractor | None) -> str:
+    """Whose features, the same from any place: the digest of a network, else a name."""
+    if extractor is None:
+        return "none"
+    return str(extractor.protocol["extractor_hash"] or extractor.name)
 
 
 def as_row(metrics: dict[str, dict[str, Any]]) -> dict[str, float | None]:

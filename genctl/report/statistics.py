@@ -19,6 +19,7 @@ from genctl.metrics.measure import Features
 from genctl.report import extractors, kept, sides
 from genctl.report.evaluate import BATCH_SIZE, feature_precision
 from genctl.report.sides import DEFAULT_N, Examples
+from genctl.writing import replacing
 
 
 def keep_statistics(
@@ -124,18 +125,11 @@ def _write(out: Path, extractor: Extractor, side: Examples, found: Features) -> 
     arrays: dict[str, Any] = {"features": found.values}
     if found.log_probabilities is not None:
         arrays["probabilities"] = np.exp(found.log_probabilities)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.tmp")
-    partial.unlink(missing_ok=True)  # were it a link, its target would be written
-    try:
-        with partial.open("wb") as file:
-            np.savez(
-                file,
-                **arrays,
-                rows=side.rows.numpy(),
-                precision=told["precision"],
-                protocol=json.dumps(told),
-            )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(out) as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            **arrays,
+            rows=side.rows.numpy(),
+            precision=told["precision"],
+            protocol=json.dumps(told),
+        )

@@ -58,7 +58,6 @@ def resume(run, *words):
         {"train__batch_size": 4, "train__seed": 7},
         {"model__latent_dim": 5},
         {"data__flip": True},
-        {"evaluate__features": "inception"},
         {"model__history": 4, "ema__half_life_images": 7.0},
     ],
 )
@@ -123,7 +122,7 @@ def test_a_run_of_before_goes_on_as_it_did(tmp_path):
 def test_a_key_of_a_later_version_has_its_default():
     config = small("gan-ring")
     kept = lasting(config)
-    del kept["model"]["history"], kept["train"]["clip"], kept["evaluate"]["n"]
+    del kept["model"]["history"], kept["train"]["clip"]
     assert edited(config, kept) == {}
     changed = with_overrides(config, {"model.history": 3, "train.clip": 2.0})
     assert set(edited(changed, kept)) == {"model.history", "train.clip"}
@@ -142,6 +141,8 @@ def test_a_configuration_is_no_edit_of_itself(name):
     )
     again = with_overrides(scored, {"evaluate.every": 9})
     assert edited(again, lasting(scored)) == {}
+    former = {**lasting(scored), "evaluate": {"features": "inception", "n": 7}}
+    assert edited(again, former) == {}, "as earlier versions kept it"
 
 
 @pytest.mark.parametrize(

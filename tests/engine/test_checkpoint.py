@@ -10,6 +10,7 @@ import torch
 
 from genctl.engine import checkpoint
 from genctl.engine.checkpoint import Checkpoint
+from genctl.engine.pointers import point
 from genctl.errors import DataError, NonFiniteError
 
 STATE = {
@@ -122,7 +123,7 @@ def test_addresses(tmp_path):
 def test_pruning_keeps_the_last_and_what_is_pointed_to(tmp_path):
     for step in range(6):
         checkpoint.write(tmp_path, make(step))
-    checkpoint.point(tmp_path, "best", tmp_path / "step-00000001")
+    point(tmp_path, "best", tmp_path / "step-00000001")
     (tmp_path / ".tmp-step-00000009-1").mkdir()
     checkpoint.prune(tmp_path, 2)
     assert checkpoint.steps(tmp_path) == [1, 4, 5]

@@ -172,3 +172,11 @@ def test_mistakes(words, code, text, reports, monkeypatch, capsys):
     printed = capsys.readouterr()
     assert text in printed.err
     assert printed.out == ""
+
+
+def test_numbers_beyond_all_are_none(reports, tmp_path):
+    """A whole number may have any length in a file."""
+    huge = changed(reports, tmp_path, lambda found: found["metrics"]["fd"].update(value=10**400))
+    found = compare([reports / "far.json", huge])["metrics"]["fd"]["fields"]["value"]
+    assert found["values"][1] is None
+    assert found["differences"] == [None]

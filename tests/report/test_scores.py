@@ -25,6 +25,7 @@ from genctl.config.schema import EvaluateConfig, MeasureName
 from genctl.engine import checkpoint
 from genctl.engine import fit as engine
 from genctl.engine.log import SCORES, MetricsFile
+from genctl.engine.pointers import point
 from genctl.engine.progress import Silent
 from genctl.engine.scoring import Aim
 from genctl.errors import CapabilityError, UsageError
@@ -263,7 +264,7 @@ def test_killed_while_the_last_step_was_scored_is_not_finished(scored, tmp_path,
 def test_killed_between_the_row_and_the_link(tmp_path):
     config = config_of(train__steps=8)
     engine.fit(config, None, tmp_path / "r", device="cpu", scorer=Given({4: 2.0, 8: 1.0}))
-    checkpoint.point(tmp_path / "r/checkpoints", "best", tmp_path / "r/checkpoints/step-00000004")
+    point(tmp_path / "r/checkpoints", "best", tmp_path / "r/checkpoints/step-00000004")
     engine.fit(config, None, tmp_path / "r", device="cpu", resume="latest", scorer=Given({}))
     assert os.readlink(tmp_path / "r/checkpoints/best") == "step-00000008"
 
@@ -435,15 +436,83 @@ def test_the_configuration_knows_every_measure_and_each_says_its_direction():
     assert not smaller & {"is", "modes", "accuracy", "agreement", "clusters"}
 
 
-def test_a_resumed_run_may_change_how_often_but_not_what(scored, tmp_path, capsys):
+def resumed(scored, tmp_path, capsys, *changes):
     run = tmp_path / "run"
     shutil.copytree(scored[0], run, symlinks=True)
-    base = ["train", "--resume", str(run), "--steps", "14", "--device", "cpu", "--quiet"]
-    assert main([*base, "--set", "evaluate.best=kid"]) == 2
-    assert "evaluate.best" in capsys.readouterr().err
-    assert main([*base, "--set", "evaluate.every=2", "--json"]) == 0
+    base = ["train", "--resume", str(run), "--steps", "14", "--device", "cpu", "--quiet", "--json"]
+    assert main([*base, *(word for change in changes for word in ("--set", change))]) == 0
+    return run, json.loads(capsys.readouterr().out)
+
+
+def test_a_resumed_run_may_be_scored_more_often(scored, tmp_path, capsys):
+    run, out = resumed(scored, tmp_path, capsys, "evaluate.every=2")
     assert [row["step"] for row in scores_of(run)] == [4, 8, 12, 14]
-    assert json.loads(capsys.readouterr().out)["best"]["measure"] == "fid"
+    assert out["best"]["measure"] == "fid"
+
+
+def test_a_resumed_run_may_have_another_aim(scored, tmp_path, capsys):
+    """It was measured before, so the earlier checkpoints have their say."""
+    run, out = resumed(scored, tmp_path, capsys, "evaluate.best=kid", "evaluate.every=2")
+    found = {row["step"]: row["evaluate/kid"] for row in scores_of(run)}
+    assert out["best"] == {
+        "step": min(found, key=found.get),
+        "measure": "kid",
+        "value": pytest.approx(min(found.values())),
+    }
+
+
+def test_scores_that_were_taken_otherwise_do_not_count(scored, tmp_path, capsys):
+    run, out = resumed(scored, tmp_path, capsys, "evaluate.n=32", "evaluate.every=2")
+    assert {row["scored_as"] for row in scores_of(run)} == {"64 in pixels", "32 in pixels"}
+    assert out["best"]["step"] == 14, "the only one on 32 examples"
+    assert os.readlink(run / "checkpoints/best") == "step-00000014"
+
+
+def test_a_resumed_run_may_go_on_without_scores(scored, tmp_path, capsys):
+    run, out = resumed(
+        scored,
+        tmp_path,
+        capsys,
+        "evaluate.every=null",
+        "evaluate.best=null",
+        "evaluate.measures=[]",
+    )
+    assert [row["step"] for row in scores_of(run)] == [4, 8, 12]
+    assert "best" not in out
+
+
+def test_a_classifier_is_found_from_any_folder(tmp_path, monkeypatch, capsys):
+    """It may have moved meanwhile, too: what counts is whose features it gives."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    fit(small("classifier-mnist", data__spec="digits", train__steps=2), None, "judge", device="cpu")
+    config = config_of(evaluate__measures=["fid"], evaluate__features="judge", train__steps=4)
+    fit(config, None, "run", device="cpu")
+    run = tmp_path / "here/run"
+    words = ["train", "--resume", str(run), "--device", "cpu", "--quiet", "--json", "--steps"]
+    monkeypatch.chdir(tmp_path / "there")
+    assert main([*words, "8"]) == 0
+    (tmp_path / "here/judge").rename(tmp_path / "there/judge")
+    capsys.readouterr()
+    assert main([*words, "12"]) == 2, "nobody knows where it is"
+    assert str(tmp_path / "here/judge") in json.loads(capsys.readouterr().out)["error"]["thing"]
+    assert main([*words, "12", "--set", "evaluate.features=judge"]) == 0
+    rows = scores_of(run)
+    assert [row["step"] for row in rows] == [4, 8, 12]
+    assert len({row["scored_as"] for row in rows}) == 1
+    best = min(rows, key=lambda row: row["evaluate/fd"])
+    assert json.loads(capsys.readouterr().out)["best"]["step"] == best["step"]
+
+
+def test_who_interrupts_the_last_score_is_told_how_to_take_it(tmp_path, capsys):
+    config = small("quickstart", train__steps=2, evaluate__measures=["fid", "kid"])
+    engine.fit(config, None, tmp_path / "run", device="cpu")  # as it is then: no score was taken
+    assert main(["train", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    command = capsys.readouterr().out.splitlines()[-1].partition("genctl ")[2]
+    words = [*command.split(), "--device", "cpu", "--json"]
+    assert main(words) == 0
+    assert set(json.loads(capsys.readouterr().out)["metrics"]) == {"fd", "kid"}
 
 
 def test_defaults_are_off():

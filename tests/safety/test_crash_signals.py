@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGUSR1, once and twice, wherever they find the command."""
+"""SIGTERM, SIGINT, SIGHUP and SIGUSR1, once and twice, wherever they find the command."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from PIL import Image
 
 from genctl.config.load import to_yaml
 from genctl.engine import checkpoint
+from genctl.engine.signals import listening
 
-STOPS = [signal.SIGTERM, signal.SIGINT]
+STOPS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 @pytest.fixture
@@ -116,3 +117,18 @@ def test_sigterm_ends_any_command_quietly(server, words, pictures):
     child = server.start("data", "inspect", pictures, prelude=["stall", "decode", 1.0])
     child.stalled().kill(signal.SIGTERM)
     assert_quiet_130(child)
+
+
+def test_what_nohup_has_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with listening() as requests:
+            signal.raise_signal(signal.SIGHUP)
+        assert not requests.stop
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        with listening() as requests:
+            signal.raise_signal(signal.SIGHUP)
+        assert requests.stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)

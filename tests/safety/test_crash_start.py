@@ -12,10 +12,22 @@ from genctl.cli.main import main
 from genctl.config.load import load_config
 from genctl.engine import checkpoint, run_directory
 from genctl.engine.fit import fit
+from genctl.engine.pointers import point
+from genctl.engine.progress import Silent
 from genctl.engine.run_directory import RunDirectory
 from genctl.errors import DataError, GenctlError, UsageError
 
 CONFIG = load_config("quickstart")
+
+
+class Told(Silent):
+    """Keeps what is said."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
 
 
 def test_killed_at_any_call_a_start_can_be_repeated(tmp_path, monkeypatch):
@@ -26,7 +38,7 @@ def test_killed_at_any_call_a_start_can_be_repeated(tmp_path, monkeypatch):
     def first():
         directory.checkpoints.mkdir(exist_ok=True)
         (directory.checkpoints / "step-00000000").mkdir()
-        checkpoint.point(directory.checkpoints, "latest", directory.checkpoints / "step-00000000")
+        point(directory.checkpoints, "latest", directory.checkpoints / "step-00000000")
 
     def start():
         with directory.lock():
@@ -128,5 +140,9 @@ def test_a_resume_without_any_checkpoint(tmp_path):
         path.unlink() if path.is_symlink() else path.rename(tmp_path / path.name)
     with pytest.raises(GenctlError, match="no checkpoint"):
         fit(config, None, tmp_path / "run", device="cpu", resume="2")
-    fit(config, None, tmp_path / "run", device="cpu", resume="latest")
+    before = (tmp_path / "run/metrics.jsonl").read_text()
+    told = Told()
+    fit(config, None, tmp_path / "run", device="cpu", resume="latest", report=told)
     assert_equal_runs(tmp_path / "whole", tmp_path / "run")
+    assert (tmp_path / "run/metrics-before-1.jsonl").read_text() == before
+    assert any("begins again" in text and "metrics-before-1" in text for text in told.notes)

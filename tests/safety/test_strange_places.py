@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
 import os
+import pty
 import shutil
 import subprocess
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
 
+from genctl.cli.main import main
+from genctl.config.load import to_yaml
 from genctl.engine import checkpoint
 from genctl.engine.durable import write_atomically
 from genctl.engine.fit import fit
+from genctl.engine.log import MetricsFile
+from genctl.engine.pointers import point, pointed, unpoint
 from genctl.engine.schedules import Plateau
 
 
@@ -27,7 +38,7 @@ def test_a_copy_that_followed_the_links_goes_on(tmp_path):
     assert latest.is_dir()
     assert not latest.is_symlink()
     shutil.copytree(latest, latest.with_name("best"))
-    checkpoint.unpoint(latest.parent, "best")
+    unpoint(latest.parent, "best")
     assert not latest.with_name("best").exists()
     longer = small("vae", train__steps=4)
     assert fit(longer, None, tmp_path / "copy", device="cpu", resume="latest").step == 4
@@ -61,3 +72,140 @@ def test_a_metric_that_is_not_finite_is_no_record_to_beat():
     for value in (math.nan, 5.0, 4.0, 3.0):
         rule.observe({"m": value})
     assert rule.state == {"factor": 1.0, "best": 3.0, "waited": 0.0}
+
+
+def test_where_there_are_no_links_a_file_says_what_they_would(tmp_path, monkeypatch):
+    def refuse(self, target, target_is_directory=False):
+        raise PermissionError(errno.EPERM, "Operation not permitted", str(self))
+
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    folder = tmp_path / "checkpoints"
+    fit(small("vae", train__steps=2, train__keep=1), None, tmp_path, device="cpu")
+    assert (folder / "latest").read_text() == "step-00000002"
+    point(folder, "best", folder / "step-00000002")
+    longer = small("vae", train__steps=4, train__keep=1)
+    assert fit(longer, None, tmp_path, device="cpu", resume="latest").step == 4
+    assert checkpoint.steps(folder) == [2, 4], "the best stays"
+    assert checkpoint.find(folder, "best").step == 2
+    unpoint(folder, "best")
+    assert pointed(folder, "best") is None
+
+
+def test_pointers_that_lead_elsewhere_point_nowhere(tmp_path):
+    for i, content in enumerate((b"../step-00000001", b"step-1", b"\xff", b"step-00000001" * 9)):
+        (tmp_path / str(i)).write_bytes(content)
+        assert pointed(tmp_path, str(i)) is None
+    (tmp_path / "link").symlink_to("../step-00000001")
+    os.mkfifo(tmp_path / "pipe")
+    assert pointed(tmp_path, "link") is pointed(tmp_path, "pipe") is None
+
+
+def test_a_terminal_that_is_closed_costs_no_run(tmp_path):
+    """Not the one that started it: that sends SIGHUP as well."""
+    ours, its = pty.openpty()
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(small("vae", train__steps=400, log__every=1)))
+    words = ["train", "--preset", str(file), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "genctl", *words], stderr=its, stdout=subprocess.DEVNULL
+    ) as child:
+        os.close(its)
+        seen = b""
+        while b"training" not in seen:  # the bar is there
+            seen += os.read(ours, 4096)
+        os.close(ours)
+    assert child.returncode == 0
+    assert checkpoint.steps(tmp_path / "run/checkpoints")[-1] == 400
+
+
+def test_a_disk_that_is_full_for_messages_costs_no_run(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(small("vae", train__steps=4, log__every=1)))
+    words = f"train --preset {file} --out {tmp_path}/run --device cpu --json"
+    done = subprocess.run(
+        f"{sys.executable} -m genctl {words} 2>/dev/full", shell=True, capture_output=True
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["step"] == 4
+
+
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    done = subprocess.run(
+        f"{sys.executable} -m genctl presets list >/dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def test_a_user_without_a_home(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("GENCTL_CACHE", "~nobody-of-that-name/cache")
+    assert main(["data", "cache"]) == 2
+    assert "GENCTL_CACHE" in capsys.readouterr().err
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["cache"]["folder"] is None
+    assert any("GENCTL_CACHE" in problem for problem in found["problems"])
+    monkeypatch.setenv("GENCTL_CACHE", str(tmp_path))
+    assert main(["data", "cache", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["folder"] == f"{tmp_path}/data"
+
+
+def test_places_that_no_run_can_have(tmp_path, capsys):
+    (tmp_path / "gone").symlink_to("nowhere")
+    for out, word in ((tmp_path / ("x" * 300), "too long"), (tmp_path / "gone", "nowhere")):
+        assert main(["train", "--preset", "vae", "--data", "digits", "--out", str(out)]) == 2
+        assert word in capsys.readouterr().err
+
+
+def test_what_is_left_of_a_result_that_does_not_fit(tmp_path, monkeypatch):
+    """Nothing, and the error names the user's file."""
+
+    def full(file, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    fit(small("vae", train__steps=2), None, tmp_path / "run", device="cpu")
+    monkeypatch.setattr(np, "savez_compressed", full)
+    (tmp_path / "out").mkdir()
+    place = tmp_path / "out/x.npz"
+    errors = io.StringIO()
+    with redirect_stderr(errors):
+        assert main(["sample", str(tmp_path / "run"), "-n", "2", "--out", str(place)]) == 1
+    assert f"error: {place}: No space left" in errors.getvalue()
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_is_left_of_a_log_that_could_not_be_cut(tmp_path, monkeypatch):
+    log = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in range(3):
+        log.append({"step": step})
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        log.cut(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert log.last() == {"step": 2}
+
+
+def test_the_remedy_for_numbers_that_broke(tmp_path, capsys):
+    """A new run, slower, from the last good weights of the one that was stopped."""
+    base = ["train", "--device", "cpu", "--quiet", "--json"]
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(small("vae", train__steps=40)))
+    wild = ["--set", "optim.autoencoder.lr=1e30", "--set", "train.clip=null"]
+    assert main([*base, "--preset", str(file), "--out", str(tmp_path / "a"), *wild]) == 6
+    remedy = json.loads(capsys.readouterr().out)["error"]["remedy"]
+    init = remedy.rpartition("--init ")[2].split()[0]
+    words = ["--preset", str(file), "--out", str(tmp_path / "b"), "--init", init]
+    assert main([*base, *words]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 40

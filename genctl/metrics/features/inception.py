@@ -114,7 +114,7 @@ class Inception:
 
 def _from_environment() -> Path | None:
     text = os.environ.get(ENVIRONMENT)
-    return Path(text).expanduser() if text else None
+    return Path(os.path.expanduser(text)) if text else None
 
 
 def _download() -> Path:
@@ -143,7 +143,7 @@ def _download() -> Path:
 def _read(path: Path) -> tuple[dict[str, Tensor], str]:
     """The state dictionary of a .pth or .safetensors file, and the file's SHA-256."""
     try:
-        data = path.expanduser().read_bytes()
+        data = Path(os.path.expanduser(path)).read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise CapabilityError(f"Inception weights {path}", reason, REMEDY) from None
