@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genctl.data.build import Progress, Transform
 from genctl.data.chosen_rows import ChosenRows
 from genctl.data.decode import Crop
+from genctl.data.decoding import Progress, Transform
 from genctl.data.limits import MAX_CLASSES
 from genctl.data.spec import DataSource, Split, parse_spec
 from genctl.data.stacked import count_of, triples

@@ -19,6 +19,7 @@ import io
 import struct
 import threading
 import zlib
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -101,7 +102,12 @@ class Decoded:
     size: tuple[int, int]
 
 
-def decode(data: bytes, size: int | None = None, crop: Crop = "centre") -> Decoded:
+def decode(
+    data: bytes,
+    size: int | None = None,
+    crop: Crop = "centre",
+    large: AbstractContextManager[object] = _one_large,
+) -> Decoded:
     """Decode, orient, convert and resize an image.
 
     Args:
@@ -109,6 +115,7 @@ def decode(data: bytes, size: int | None = None, crop: Crop = "centre") -> Decod
         size: edge of the result in pixels; None keeps the image as it is.
         crop: how an image that is not square becomes square: ``none`` squeezes it, the others cut
             the largest square from its centre.
+        large: held while an image of more than ``LARGE_PIXELS`` is decoded.
 
     Raises:
         BrokenImageError: with the reason, for anything that is not a usable image.
@@ -122,7 +129,7 @@ def decode(data: bytes, size: int | None = None, crop: Crop = "centre") -> Decod
         if image.size[0] * image.size[1] <= LARGE_PIXELS:
             return _decoded(image, size, crop)
         del image
-        with _one_large:  # opened again, so that nothing of it outlives the lock
+        with large:  # opened again, so that nothing of it outlives the lock
             return _decoded(_open(data, size), size, crop)
     except BrokenImageError:
         raise

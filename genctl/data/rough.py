@@ -1,19 +1,22 @@
-"""Rows while they are decoded: written in any order by several threads, checked, put in order.
+"""Rows while they are decoded: written in any order by threads and processes, checked, ordered.
 
-What is known of a row is a few bytes in arrays and its pixels beyond a bound lie in a scratch file,
-so that a set larger than memory can be built.
+What is known of a row is a few bytes in arrays. Its pixels lie in a file: beyond a bound in one on
+the disk, so that a set larger than memory can be built.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import math
 import os
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO, NamedTuple, Self
 
 import numpy as np
 
@@ -36,6 +39,52 @@ IsTest = Callable[[Sequence[str]], np.ndarray | None]
 """Which of the given file names belong to the official test part; None where there is none."""
 
 
+class RowFacts(NamedTuple):
+    """What is known of a row beside its pixels.
+
+    Attributes:
+        digest: content hash of its file.
+        size: width and height before resizing.
+        grey: every pixel is.
+        animated: the file has more frames.
+    """
+
+    digest: bytes
+    size: tuple[int, int]
+    grey: bool
+    animated: bool
+
+    @classmethod
+    def of(cls, found: Decoded, digest: bytes) -> Self:
+        """The facts of a decoded file."""
+        return cls(digest, found.size, found.pixels.shape[2] == 1, found.animated)
+
+
+def hash_of(data: bytes) -> bytes:
+    """The content hash of a file."""
+    return hashlib.blake2b(data, digest_size=HASH_BYTES).digest()
+
+
+def write_row(file: int, place: int, found: Decoded, shape: tuple[int, int, int]) -> None:
+    """Write the pixels of a row to its place; of another size they are left out.
+
+    Args:
+        file: descriptor of the file of rows.
+        place: number of the row.
+        found: the decoded file.
+        shape: of every row, ``(3, H, W)``.
+
+    Raises:
+        OSError: no room.
+    """
+    if found.pixels.shape[:2] != shape[1:]:
+        return
+    row = np.ascontiguousarray(np.broadcast_to(found.pixels.transpose(2, 0, 1), shape))
+    # By position, not through a map: a full disk is then an error, not a crash.
+    if os.pwrite(file, row.data, place * row.nbytes) < row.nbytes:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # it takes a part without a word
+
+
 class Rough:
     """Decoded rows in the listing's order, three channels each, in memory or in a scratch file.
 
@@ -47,6 +96,7 @@ class Rough:
 
     Attributes:
         broken: why a file could not be used, by its place in the listing.
+        row_shape: channels, height and width of every row.
 
     Raises:
         DataError: more rows than memory holds.
@@ -67,33 +117,36 @@ class Rough:
         self._sizes = np.zeros((count, 2), np.int64)
         self._grey = np.zeros(count, bool)
         self._animated = np.zeros(count, bool)
-        self._array: np.ndarray | None = None
         if scratch is None or self.row_bytes * count <= ROUGH_IN_MEMORY_BYTES:
             self._refuse_endless(count, self.row_bytes)
-            self._array = np.empty((count, *self.row_shape), np.uint8)
+            self._file = _in_memory()
         else:
             # These rows, and the finished array beside them.
             if 2 * self.row_bytes * count > shutil.disk_usage(scratch).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
-            # Written by position, not through a map: a full disk is then an error, not a crash.
             self._file = open(scratch / _NAME, "w+b")  # noqa: SIM115 - lives as long as its rows
 
     def put(self, place: int, digest: bytes, found: Decoded) -> None:
         """Take a decoded file; safe from several threads. Of another size, only that is kept."""
-        self._hashes[place] = np.frombuffer(digest, np.uint8)
-        self._sizes[place] = found.size
-        self._grey[place] = found.pixels.shape[2] == 1
-        self._animated[place] = found.animated
-        if found.pixels.shape[:2] == self.row_shape[1:]:
-            row = found.pixels.transpose(2, 0, 1)
-            if self._array is not None:
-                self._array[place] = row
-            else:
-                pixels = np.ascontiguousarray(np.broadcast_to(row, self.row_shape))
-                written = os.pwrite(self._file.fileno(), pixels.data, place * self.row_bytes)
-                if written < self.row_bytes:  # a disk that fills up takes a part without a word
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        try:
+            write_row(self.descriptor, place, found, self.row_shape)
+        except OSError as error:
+            error.filename = self._file.name  # a failed write tells no name
+            raise
+        self.note(place, RowFacts.of(found, digest))
+
+    def note(self, place: int, facts: RowFacts) -> None:
+        """Take what is known of a row whose pixels another process has written."""
+        self._hashes[place] = np.frombuffer(facts.digest, np.uint8)
+        self._sizes[place] = facts.size
+        self._grey[place] = facts.grey
+        self._animated[place] = facts.animated
         self._usable[place] = True
+
+    @property
+    def descriptor(self) -> int:
+        """Of the file of rows."""
+        return self._file.fileno()
 
     def refuse(self, place: int, reason: str) -> None:
         """Note that a file cannot be used."""
@@ -177,15 +230,21 @@ class Rough:
         raise DataError("the images", reason, remedy or "use fewer images")
 
     def _rows(self) -> np.ndarray:
-        if self._array is not None:
-            return self._array
-        # Mapped afresh for every block, so that what was read does not stay in this process.
         shape = (len(self.listing.names), *self.row_shape)
+        os.truncate(self.descriptor, math.prod(shape))  # the last ones may not be usable
+        # Mapped afresh for every block, so that what was read does not stay in this process.
         return np.memmap(self._file, np.uint8, mode="r", shape=shape)
 
     def _reasons(self) -> list[tuple[str, str]]:
         names = self.listing.names
         return [(printable(names[place]), self.broken[place]) for place in sorted(self.broken)]
+
+
+def _in_memory() -> IO[bytes]:
+    """A file that no disk holds; where a system has none, one that is nowhere to be seen."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("rows"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 def free_scratch(scratch: Path) -> None:

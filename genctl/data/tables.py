@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from genctl.data import arrays, build
 from genctl.data.archives import is_archive, open_archive
 from genctl.data.arrays import Arrays
-from genctl.data.build import FileSource, Progress, Transform
 from genctl.data.decode import SUFFIXES, Crop
+from genctl.data.decoding import FileSource, Progress, Transform
 from genctl.data.folder import FolderSource
 from genctl.data.labels import Naming, name_facts
 from genctl.data.spec import DataSource

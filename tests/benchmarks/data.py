@@ -31,7 +31,7 @@ from PIL import Image
 from torch import Tensor
 
 from genctl.config.load import load_config
-from genctl.data import build, cache
+from genctl.data import build, cache, decoding
 from genctl.data.archives import open_archive
 from genctl.data.cache import Index
 from genctl.data.dataset import Dataset, open_dataset
@@ -248,7 +248,7 @@ def index_of_many(here: Path, n: int, rounds: int) -> list[Row]:
     for name in names:
         os.close(os.open(root / name, os.O_CREAT | os.O_WRONLY))
     tarfile.open(archive, "w").close()
-    transform = build.Transform("native", "centre")
+    transform = decoding.Transform("native", "centre")
     source = FolderSource(root)
     store_entry(build._key(source, source.listing(), transform), names)
     store_entry(build._key(open_archive(archive), None, transform), names)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from genctl.data import build, cache, rough
+from genctl.data import build, cache, decoding, rough
 from genctl.data.cache import Index
 from genctl.data.dataset import _rows, open_dataset
 from genctl.data.loader import Loader
@@ -27,11 +27,11 @@ def cache_everything(monkeypatch):
 def decodes(monkeypatch):
     """Counts the files decoded."""
     seen = []
-    monkeypatch.setattr(build, "decode", lambda *a: (seen.append(1), REAL(*a))[1])
+    monkeypatch.setattr(decoding, "decode", lambda *a: (seen.append(1), REAL(*a))[1])
     return seen
 
 
-REAL = build.decode
+REAL = decoding.decode
 
 
 def entry_file(name):
@@ -180,14 +180,14 @@ def test_building_takes_no_more_memory_for_a_larger_set(tmp_path):
     code = f"""
 import resource
 from pathlib import Path
-from genctl.data import build, rough
+from genctl.data import build, decoding, rough
 from genctl.data.folder import FolderSource
 build.CACHE_FROM_FILES = 1
 rough.ROUGH_IN_MEMORY_BYTES = rough._BLOCK_BYTES = 10 * 2**20
 source = FolderSource(Path({str(tmp_path / "set")!r}))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 images, index, _ = build.decoded_files(
-    source, source.listing(), build.Transform("native", "none"), "set", is_test=lambda names: None
+    source, source.listing(), decoding.Transform("native", "none"), "set", is_test=lambda names: None
 )
 grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
 print(images.nbytes, 1024 * grown)
@@ -285,18 +285,18 @@ def test_of_two_processes_one_builds_and_the_other_waits(tmp_path, paint, cache_
     code = f"""
 import time
 from pathlib import Path
-from genctl.data import build
+from genctl.data import build, decoding
 from genctl.data.folder import FolderSource
 build.CACHE_FROM_FILES = 1
-decode, seen = build.decode, []
+decode, seen = decoding.decode, []
 def slow(*a):
     seen.append(time.sleep(0.02))
     return decode(*a)
-build.decode = slow
+decoding.decode = slow
 source = FolderSource(Path({str(tmp_path / "set")!r}))
 input()
 _, index, _ = build.decoded_files(
-    source, source.listing(), build.Transform(8, "none"), "set", is_test=lambda names: None
+    source, source.listing(), decoding.Transform(8, "none"), "set", is_test=lambda names: None
 )
 print(index.hashes.tobytes().hex(), len(seen))
 """

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from genctl.data import archives, build
+from genctl.data import archives, decoding
 from genctl.data.dataset import open_dataset
 from genctl.data.in_flight import InFlight
 from genctl.errors import DataError
@@ -29,18 +29,18 @@ def pack(folder, path):
 @pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
 def test_the_first_epoch_decodes_on_all_cores(kind, tmp_path, paint, monkeypatch):
     """Four threads meet in the middle of a file, which they can only if all four decode."""
-    paint(tmp_path / "set", 4 * build._CHUNK, size=(32, 32))
+    paint(tmp_path / "set", 4 * decoding._CHUNK, size=(32, 32))
     spec = tmp_path / "set" if kind == "folder" else pack(tmp_path / "set", tmp_path / f"x.{kind}")
     meeting = threading.Barrier(4, timeout=20)
-    original = build.decode
+    original = decoding.decode
 
     def met(*arguments):
         meeting.wait()
         return original(*arguments)
 
-    monkeypatch.setattr(build, "decode", met)
-    monkeypatch.setattr(build, "_cores", lambda: 4)
-    assert len(open_dataset(str(spec), size=8, split="all")) == 4 * build._CHUNK
+    monkeypatch.setattr(decoding, "decode", met)
+    monkeypatch.setattr(decoding, "_cores", lambda: 4)
+    assert len(open_dataset(str(spec), size=8, split="all")) == 4 * decoding._CHUNK
     assert not meeting.broken
 
 
@@ -50,7 +50,7 @@ def test_files_in_flight_are_bounded_by_their_bytes(kind, tmp_path, paint, monke
     spec = tmp_path / "set" if kind == "folder" else pack(tmp_path / "set", tmp_path / f"x.{kind}")
     largest = max(path.stat().st_size for path in (tmp_path / "set").iterdir())
     held, most = [], [0]
-    original = build.decode
+    original = decoding.decode
 
     def watched(data, *more):
         held.append(len(data))
@@ -59,12 +59,12 @@ def test_files_in_flight_are_bounded_by_their_bytes(kind, tmp_path, paint, monke
         held.remove(len(data))
         return original(data, *more)
 
-    monkeypatch.setattr(build, "decode", watched)
-    monkeypatch.setattr(build, "_cores", lambda: 8)
-    monkeypatch.setattr(build, "IN_FLIGHT_BYTES", 2 * largest)
+    monkeypatch.setattr(decoding, "decode", watched)
+    monkeypatch.setattr(decoding, "_cores", lambda: 8)
+    monkeypatch.setattr(decoding, "IN_FLIGHT_BYTES", 2 * largest)
     assert len(open_dataset(str(spec), size=8, split="all")) == 40
     assert most[0] <= 2 * largest
-    monkeypatch.setattr(build, "IN_FLIGHT_BYTES", 1)  # each is larger and passes alone
+    monkeypatch.setattr(decoding, "IN_FLIGHT_BYTES", 1)  # each is larger and passes alone
     most[0] = 0
     assert len(open_dataset(str(spec), size=4, split="all")) == 40
     assert most[0] <= largest
@@ -103,8 +103,8 @@ def test_a_set_of_broken_files_has_no_size(tmp_path, paint, monkeypatch):
     for i in range(300):
         (tmp_path / "set" / f"{i:03d}.png").write_text("no picture")
     seen = []
-    original = build.decode
-    monkeypatch.setattr(build, "decode", lambda *a: (seen.append(1), original(*a))[1])
+    original = decoding.decode
+    monkeypatch.setattr(decoding, "decode", lambda *a: (seen.append(1), original(*a))[1])
     for spec in (tmp_path / "set", pack(tmp_path / "set", tmp_path / "x.tar")):
         seen.clear()
         with pytest.raises(DataError, match="16 of 300 image files are broken"):

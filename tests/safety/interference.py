@@ -38,7 +38,7 @@ def remount(folder, options):
 
 def stall(where, seconds):
     """Stand still at every ``where``, once a file ``….stalled`` beside stdout says so."""
-    from genctl.data import build
+    from genctl.data import decoding
     from genctl.engine import checkpoint
     from genctl.engine.update import Updater
 
@@ -51,7 +51,7 @@ def stall(where, seconds):
         return stalled
 
     if where == "decode":
-        build.decode = stalling(build.decode)
+        decoding.decode = stalling(decoding.decode)
     elif where == "write":
         later = lambda path, content: "step-00000000" not in str(path)  # noqa: E731
         checkpoint._write_synced = stalling(checkpoint._write_synced, later)

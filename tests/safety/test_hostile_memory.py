@@ -31,8 +31,8 @@ from PIL import Image, PngImagePlugin
 
 from genctl.cli.main import main
 from genctl.config.load import load_config, read_yaml, to_yaml, with_overrides
-from genctl.data import build
 from genctl.data import decode as decoder
+from genctl.data import decoding
 from genctl.data.arrays import read_idx, read_npz
 from genctl.data.dataset import open_dataset
 from genctl.data.decode import BrokenImageError, decode
@@ -326,9 +326,9 @@ def test_the_number_of_cores_does_not_decide_the_memory(tmp_path, monkeypatch):
         time.sleep(0.3)
         raise BrokenImageError(f"seen {len(data):,}")
 
-    monkeypatch.setattr(build, "decode", slow)
-    monkeypatch.setattr(build, "_cores", lambda: 16)
-    monkeypatch.setattr(build, "IN_FLIGHT_BYTES", 60 * MIB)
+    monkeypatch.setattr(decoding, "decode", slow)
+    monkeypatch.setattr(decoding, "_cores", lambda: 16)
+    monkeypatch.setattr(decoding, "IN_FLIGHT_BYTES", 60 * MIB)
     bounded(opened, tmp_path / "x.tar", most=200, says="25 of 25 image files are broken")
 
 
