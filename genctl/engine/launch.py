@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+_LOCAL = ("LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK")
+"""Of torchrun, srun and mpirun; the last two may start torchrun."""
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -22,5 +24,5 @@ def launched_ranks() -> int:
 
 def local_rank() -> int:
     """This process's number on its own machine: which GPU is its own."""
-    word = os.environ.get("LOCAL_RANK", "")
+    word = next((os.environ[name] for name in _LOCAL if os.environ.get(name)), "")
     return int(word) if launched_ranks() > 1 and word.isdigit() else 0

@@ -135,12 +135,13 @@ def test_a_run_sets_the_number_format_for_its_own_work_only():
     assert torch.get_float32_matmul_precision() == before
 
 
-def test_processes_of_a_machine_have_a_gpu_each(monkeypatch):
+@pytest.mark.parametrize("told", ["LOCAL_RANK", "SLURM_LOCALID", "OMPI_COMM_WORLD_LOCAL_RANK"])
+def test_processes_of_a_machine_have_a_gpu_each(told, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device("cuda:1") == torch.device("cuda", 1)
     launched = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}
-    for name, word in {**launched, "LOCAL_RANK": "1"}.items():
+    for name, word in {**launched, told: "1"}.items():
         monkeypatch.setenv(name, word)
     assert pick_device("cuda") == torch.device("cuda", 1)
     with pytest.raises(UsageError, match="would all use this one"):
