@@ -8,12 +8,13 @@ its own, to which portions of work are sent. Rows come back through a file that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Self
@@ -33,30 +34,20 @@ class Decoders:
     """Several such processes; a context that ends them.
 
     Args:
-        count: how many.
+        count: how many are wanted. Where the system starts fewer, or none, there are fewer.
         job: what all files have in common.
     """
 
     def __init__(self, count: int, job: Job) -> None:
-        self.job = job
+        self.count, self.job = count, job
         self.processes: dict[Connection, subprocess.Popen[bytes]] = {}
         self.asked: dict[Connection, deque[list[Item]]] = {}
-        self.count = count
+        self.heard: set[Connection] = set()
 
     def __enter__(self) -> Self:
-        for _ in range(self.count):
-            ours, its = Pipe()
-            self.processes[ours] = subprocess.Popen(
-                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(its.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=(its.fileno(), self.job.rows),
-                # NumPy would start a thread a core, and there is a process a core already.
-                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
-            )
-            its.close()
-            self.asked[ours] = deque()
-            self._send(ours, self.job)
+        with contextlib.suppress(OSError):  # such as a limit on processes
+            for _ in range(self.count):
+                self._start()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -73,39 +64,67 @@ class Decoders:
     def take(self, items: list[Item]) -> None:
         """Hand a portion to the process that has least to do."""
         free = min(self.asked, key=lambda connection: len(self.asked[connection]))
-        self._send(free, items)
         self.asked[free].append(items)
+        _send(free, items)
 
-    def answered(self, timeout: float | None = 0.0) -> Iterator[tuple[list[Item], list[Answer]]]:
-        """Portions that are done; with a timeout of None at least one, if any is not."""
+    def answered(
+        self, timeout: float | None = 0.0
+    ) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
+        """Portions that are done; with a timeout of None at least one, if any is not.
+
+        Raises:
+            GenctlError: a process died over its work.
+            OSError: a row found no room.
+        """
         working = [connection for connection, portions in self.asked.items() if portions]
         for connection in wait(working, timeout) if working else ():
             assert isinstance(connection, Connection)
             try:
                 found = connection.recv()
             except (EOFError, ConnectionError):
-                raise self._gone(connection) from None
+                yield from self._unstarted(connection)
+                continue
             if isinstance(found, OSError):
                 raise found
+            self.heard.add(connection)
             yield self.asked[connection].popleft(), found
 
-    def rest(self) -> Iterator[tuple[list[Item], list[Answer]]]:
+    def rest(self) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
         """Every portion that is not done yet, when it is."""
         while any(self.asked.values()):
             yield from self.answered(None)
 
-    def _send(self, connection: Connection, message: object) -> None:
-        try:
-            connection.send(message)
-        except ConnectionError:
-            raise self._gone(connection) from None
+    def _start(self) -> None:
+        ours, its = Pipe()
+        with its:
+            self.processes[ours] = subprocess.Popen(
+                [sys.executable, "-P", "-c", _PROGRAM, json.dumps(sys.path), str(its.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(its.fileno(), self.job.rows),
+                # NumPy would start a thread a core, and there is a process a core already.
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+            )
+        self.asked[ours] = deque()
+        _send(ours, self.job)
 
-    def _gone(self, connection: Connection) -> GenctlError:
-        code = self.processes[connection].wait()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        portions = self.asked[connection]
-        names = [item for _, item in portions[0] if isinstance(item, str)] if portions else []
-        where = f", among the files from {names[0]} to {names[-1]}" if names else ""
-        return GenctlError(
-            "decoding", f"one of its processes ended with {how}{where}", "start again"
-        )
+    def _unstarted(self, connection: Connection) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
+        """All portions of a process that ended, left to who asks, if it never came to work."""
+        portions, code = self.asked.pop(connection), self.processes[connection].wait()
+        if connection in self.heard:
+            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+            names = [item for _, item in portions[0] if isinstance(item, str)]
+            where = f", among the files from {names[0]} to {names[-1]}" if names else ""
+            reason = f"one of its processes ended with {how}{where}"
+            raise GenctlError(
+                "decoding", reason, "start again; if it ends so again, move them away"
+            )
+        for items in portions:
+            yield items, [None] * len(items)
+
+
+def _send(connection: Connection, message: object) -> None:
+    """Send; that a process has ended is found when its answer is awaited."""
+    with contextlib.suppress(ConnectionError):
+        connection.send(message)

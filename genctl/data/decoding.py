@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
 from genctl.data.decode import BrokenImageError, Crop, decode
 from genctl.data.decoder_program import LARGE_FILE, Answer, Item, Job
@@ -33,6 +34,7 @@ IN_FLIGHT_BYTES = 512 * 2**20
 people train on has less than 4 MiB, so that it keeps them all busy."""
 _CHUNK = 32
 
+T = TypeVar("T")
 Progress = Callable[[int, int], None]
 _Task = tuple[int, Callable[[], AbstractContextManager[bytes]]]
 """A place in the listing, and the bytes of its file for as long as they are needed."""
@@ -136,7 +138,7 @@ class _Decoding:
         mean = self.listing.total_bytes / max(1, count)
         beside = min(_cores() - 1, count // WORTH_A_PROCESS)
         if mean < FOR_PROCESSES and beside > 0 and sys.executable:
-            return self.by_processes(tasks, beside)
+            return self.by_processes(beside)
         return map(self.here, tasks) if mean < SMALL_FILE else self.by_threads(tasks)
 
     def here(self, tasks: list[_Task]) -> int:
@@ -165,42 +167,45 @@ class _Decoding:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def by_processes(self, portions: Iterator[list[_Task]], count: int) -> Iterator[int]:
+    def by_processes(self, count: int) -> Iterator[int]:
         """By other processes, and here while they are all busy."""
+        root = str(self.source.root) if isinstance(self.source, FolderSource) else ""
         edge, crop, rough = self.transform.edge, self.transform.crop, self.rough
-        job = Job(self._root, edge, crop, rough.row_shape, rough.descriptor)
+        job = Job(root, edge, crop, rough.row_shape, rough.descriptor)
         with Decoders(count, job) as decoders:
-            for tasks in portions:
+            for items in _groups(self._items(), _CHUNK):
+                small = [(place, what) for place, what in items if what is not None]
+                yield len(items) - len(small)
                 if decoders.busy:
-                    yield self.here(tasks)
+                    yield self._settle(small, [None] * len(small))
                 else:
-                    items = [item for task in tasks if (item := self._item(*task))]
-                    yield len(tasks) - len(items)
-                    decoders.take(items)
-                for items, answers in decoders.answered():
-                    yield self._settle(items, answers)
-            for items, answers in decoders.rest():
-                yield self._settle(items, answers)
+                    decoders.take(small)
+                for done, answers in decoders.answered():
+                    yield self._settle(done, answers)
+            for done, answers in decoders.rest():
+                yield self._settle(done, answers)
 
-    @property
-    def _root(self) -> str:
-        """The folder whose files another process can read itself; else they are read here."""
-        return str(self.source.root) if isinstance(self.source, FolderSource) else ""
+    def _items(self) -> Iterator[tuple[int, str | bytes | None]]:
+        """What another process is sent of each file; None where it was dealt with here.
 
-    def _item(self, place: int, opened: Callable[[], AbstractContextManager[bytes]]) -> Item | None:
-        """What is sent of a file; None where it was dealt with here."""
-        if self._root:
-            return place, self.listing.names[place]
-        try:
-            with opened() as data:
-                if len(data) <= LARGE_FILE:
-                    return place, data
-                self._decode(place, data)
-        except BrokenImageError as error:
-            self.rough.refuse(place, str(error))
-        return None
+        A folder's files are read where they are decoded, those of an archive here.
+        """
+        names = self.listing.names
+        if isinstance(self.source, FolderSource):
+            yield from enumerate(names)
+            return
+        for (place, opened), *_ in _tasks(self.source, self.listing, 1):
+            try:
+                with opened() as data:
+                    few = len(data) <= LARGE_FILE
+                    if not few:
+                        self._decode(place, data)
+                yield place, data if few else None
+            except BrokenImageError as error:
+                self.rough.refuse(place, str(error))
+                yield place, None
 
-    def _settle(self, items: list[Item], answers: list[Answer]) -> int:
+    def _settle(self, items: list[Item], answers: Sequence[Answer]) -> int:
         """Take what another process found, and decode what it left."""
         for (place, item), answer in zip(items, answers, strict=True):
             if isinstance(answer, str):
@@ -220,8 +225,8 @@ class _Decoding:
         self.rough.put(place, hash_of(data), found)
 
 
-def _tasks(source: FileSource, listing: Listing) -> Iterator[list[_Task]]:
-    """Portions of work: files to read, or bytes already read where the source is sequential.
+def _tasks(source: FileSource, listing: Listing, each: int = _CHUNK) -> Iterator[list[_Task]]:
+    """Portions of work, of ``each`` files to read, or one already read where they come in a row.
 
     Only so many bytes are held at once, by those who work and those that wait to be worked on.
     """
@@ -253,9 +258,16 @@ def _tasks(source: FileSource, listing: Listing) -> Iterator[list[_Task]]:
         finally:
             flight.give_back(count)
 
-    for start in range(0, len(names), _CHUNK):
-        stop = min(start + _CHUNK, len(names))
+    for start in range(0, len(names), each):
+        stop = min(start + each, len(names))
         yield [(place, partial(opened, names[place])) for place in range(start, stop)]
+
+
+def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size``, the last one shorter."""
+    items = iter(items)
+    while group := list(islice(items, size)):
+        yield group
 
 
 def _first_size(source: FileSource, listing: Listing, thing: str) -> tuple[int, int]:

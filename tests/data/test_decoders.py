@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genctl.data import build, decoding
+from genctl.data import build, decoders, decoding
 from genctl.data.archives import open_archive
 from genctl.data.dataset import open_dataset
 from genctl.data.decode import LARGE_PIXELS
@@ -67,7 +67,7 @@ def rows_of(source, how, transform, count=2):
     done = {
         "here": lambda: map(decoding_.here, tasks),
         "threads": lambda: decoding_.by_threads(tasks),
-        "processes": lambda: decoding_.by_processes(tasks, count),
+        "processes": lambda: decoding_.by_processes(count),
     }[how]()
     assert sum(done) == len(listing.names)
     return decoding_.rough
@@ -118,18 +118,41 @@ def job_of(files, rows):
 
 
 def test_a_process_that_dies_is_an_error_that_names_its_files(files, tmp_path):
-    with (tmp_path / "rows").open("w+b") as rows, Decoders(2, job_of(files, rows.fileno())) as all_:
-        killed = next(iter(all_.processes))
-        all_.processes[killed].send_signal(signal.SIGSTOP)
-        all_.take([(0, "000.png"), (1, "001.png")])
-        all_.processes[killed].kill()
+    with (tmp_path / "rows").open("w+b") as rows, Decoders(1, job_of(files, rows.fileno())) as one:
+        one.take([(0, "000.png")])
+        assert len(list(one.rest())) == 1
+        [process] = one.processes.values()
+        process.send_signal(signal.SIGSTOP)
+        one.take([(0, "000.png"), (1, "001.png")])
+        process.kill()
         with pytest.raises(GenctlError, match=r"signal 9, among the files from 000\.png to 001"):
-            list(all_.rest())
-        pids = [process.pid for process in all_.processes.values()]
-    assert len(pids) == 2
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+            list(one.rest())
+    with pytest.raises(ProcessLookupError):
+        os.kill(process.pid, 0)
+
+
+def test_a_process_that_never_came_to_work_leaves_it_to_others(files, tmp_path, monkeypatch):
+    monkeypatch.setattr(decoders, "_PROGRAM", "raise SystemExit(1)")
+    with (tmp_path / "rows").open("w+b") as rows, Decoders(2, job_of(files, rows.fileno())) as two:
+        for i in range(3):
+            two.take([(i, f"{i:03d}.png")])
+        assert sorted(items[0][0] for items, answers in two.rest() if answers == [None]) == [
+            0,
+            1,
+            2,
+        ]
+        assert two.busy, "for ever"
+    whole = rows_of(FolderSource(files), "processes", decoding.Transform(8, "centre"))
+    assert whole._usable.sum() == 153
+
+
+def test_where_no_process_can_be_started_none_is(files, monkeypatch):
+    def refuse(*words, **more):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    whole = rows_of(FolderSource(files), "processes", decoding.Transform(8, "centre"))
+    assert whole._usable.sum() == 153
 
 
 def test_a_row_that_does_not_fit_is_an_error_of_the_system(files):
