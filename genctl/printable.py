@@ -83,28 +83,33 @@ class Unfailing:
 
     Args:
         stream: with a file of the system behind it.
+
+    Attributes:
+        error: the failure, if there was one.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
+        self.error: OSError | None = None
 
     def write(self, text: str) -> int:
         """Write, or give the stream up."""
         try:
             return self.stream.write(text)
-        except OSError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
             return len(text)
 
     def flush(self) -> None:
         """Flush, or give the stream up."""
         try:
             self.stream.flush()
-        except OSError:
-            self._give_up()
+        except OSError as error:
+            self._give_up(error)
 
-    def _give_up(self) -> None:
+    def _give_up(self, error: OSError) -> None:
         """What is still in the stream's buffer goes nowhere too, and Python ends without a word."""
+        self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)

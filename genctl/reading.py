@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+import sys
 from pathlib import Path
 
 _SLACK = 65_536  # a file may grow while it is read
@@ -52,3 +53,10 @@ def content_of(file: io.BufferedReader, limit: int, path: str | Path) -> bytes:
     if max(size, len(data)) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit:,} bytes", str(path))
     return data
+
+
+def finite_number(value: object) -> float | None:
+    """A number of JSON as a float; None for anything else, and for what no float can hold."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= sys.float_info.max else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,13 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def refuse_special(path: Path) -> None:
+    """Raise OSError where a device or a pipe is in the place of a file."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        reason = "a folder" if os.path.isdir(path) else "neither a file nor a folder"
+        raise OSError(errno.EINVAL, f"is {reason}", str(path))
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder, renamed to ``path`` when the block succeeds.
 
     When it fails, what was there before stays, nothing else does, and an error of the system names
-    ``path``.
+    ``path``. What is no regular file, such as ``/dev/stdout``, is refused: it would be replaced.
     """
+    refuse_special(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         handle, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)

@@ -48,7 +48,7 @@ def _text(facts: dict[str, Any]) -> str:
             f"({speed['bf16_over_fp32']:.2f} times)"
         )
     lines.append(
-        f"cache       {cache['folder'] or 'nowhere'}: {cache['data_sets']} data sets, "
+        f"cache       {cache['folder']}: {cache['data_sets']} data sets, "
         f"{cache['bytes'] / 2**20:.0f} MiB of at most {cache['limit_bytes'] / 2**30:.0f} GiB"
     )
     found = "found" if inception["found"] else "not found; `evaluate --fid` downloads them, or give"

@@ -22,7 +22,7 @@ from genctl.cli import (
     study,
     train,
 )
-from genctl.cli.output import report_error
+from genctl.cli.output import report_error, unwritten
 from genctl.engine.launch import launched_rank
 from genctl.engine.signals import interrupting
 from genctl.errors import GenctlError, OutOfMemoryError, StoppedError, UsageError
@@ -82,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code of the contract.
     """
+    with unwritten() as lost:
+        code = _run(arguments)
+    return 1 if lost and code == 0 else code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     _open_standard_streams()
     write_anywhere(sys.stdout, sys.stderr)
     words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -153,6 +159,8 @@ def _os_remedy(error: OSError) -> str:
         return "free some space; a run goes on with `genctl train --resume RUN`"
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
         return "choose a place you may write to with --out"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter name"
     if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
         return "check each folder on the way to this path"
     return ""

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from genctl.engine.launch import launched_rank
 from genctl.errors import ConfigError, GenctlError, LostProcessError
-from genctl.printable import say
+from genctl.printable import Unfailing, say
+
+_lost: list[OSError] = []
+"""Why results could not be written."""
 
 
 def emit(payload: dict[str, Any], json_output: bool, text: str) -> None:
@@ -18,7 +24,25 @@ def emit(payload: dict[str, Any], json_output: bool, text: str) -> None:
     """
     if launched_rank():
         return
-    print(json.dumps(_finite(payload)) if json_output else text, flush=True)
+    _print(json.dumps(_finite(payload)) if json_output else text)
+
+
+def _print(text: str) -> None:
+    """A line on stdout; that it cannot be written is remembered, and told unless nobody reads."""
+    out = Unfailing(sys.stdout)
+    print(text, file=out, flush=True)
+    if out.error is not None:
+        _lost.append(out.error)
+        if not isinstance(out.error, BrokenPipeError):  # the reader went away, as `| head` does
+            reason = out.error.strerror or str(out.error)
+            say(f"error: the result: {reason}\nremedy: send it to another place")
+
+
+@contextmanager
+def unwritten() -> Iterator[list[OSError]]:
+    """Collects why results of the block could not be written."""
+    _lost.clear()
+    yield _lost
 
 
 def conclude(result: dict[str, Any], json_output: bool, text: str) -> int:
@@ -54,7 +78,7 @@ def report_error(error: GenctlError, json_output: bool) -> None:
             say(f"error: process {launched_rank()}: {error}")
         return
     if json_output:
-        print(json.dumps({"error": error.as_dict()}), flush=True)
+        _print(json.dumps({"error": error.as_dict()}))
         return
     if isinstance(error, ConfigError) and len(error.problems) > 1:
         note(f"error: {error.thing}: {len(error.problems)} problems")

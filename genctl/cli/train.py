@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -94,7 +95,7 @@ def train(
             )
         if at == "latest" and out is not None and _finished(out, config):
             text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
-            if config.evaluate.measures:
+            if config.evaluate.measures and not _scored(out):
                 text += f"\nscores: {_evaluation(out, config)}"
             emit(_finished_payload(out, config), json_output, text)
             return 0
@@ -162,7 +163,7 @@ def _planned(
     from genctl.engine.belonging import require_kept
     from genctl.engine.run_directory import RunDirectory, split_address
 
-    if resume_or_start and out is not None and (out / "config.yaml").exists():
+    if resume_or_start and out is not None and RunDirectory(out).exists():
         resume = str(out)
     if resume is not None:
         path, at = split_address(resume)
@@ -306,12 +307,24 @@ def _evaluation(run: Path, config: RunConfig) -> str:
     from genctl.metrics.measure import table
 
     asked = config.evaluate
-    flags = " ".join(f"--{table()[name].flag}" for name in asked.measures)
-    return f"genctl evaluate {flags} {run} {config.data.spec} --features {asked.features}"
+    words = ["genctl", "evaluate", str(run), str(config.data.spec), "--features", asked.features]
+    words += dict.fromkeys(f"--{table()[name].flag}" for name in asked.measures)
+    return shlex.join([*words, *(["-n", str(asked.n)] if asked.n else [])])
+
+
+def _scored(run: Path) -> bool:
+    """Whether the last checkpoint was scored on the way."""
+    from genctl.engine import checkpoint
+    from genctl.engine.log import MetricsFile
+
+    last = checkpoint.newest(run / "checkpoints")
+    return any(step == last for step, _ in MetricsFile(run / "metrics.jsonl").scores(""))
 
 
 def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:
     """How the run ended, and what to do next with it."""
+    from genctl.engine.pointers import pointed
+
     run = payload["run"]
     lines = [
         f"{run}: step {payload['step']}, {payload['images']:,} images, "
@@ -328,8 +341,9 @@ def _next_commands(config: RunConfig, payload: dict[str, Any]) -> str:
     able = model_capabilities(config.model["kind"])
     if "best" in payload:
         best = payload["best"]
-        said = f"best {best['measure']} {best['value']:.4g} at step {best['step']}"
-        lines[0] += f"; {said}: {run}@best"
+        lines[0] += f"; best {best['measure']} {best['value']:.4g} at step {best['step']}"
+        if pointed(Path(run) / "checkpoints", "best") == best["step"]:
+            lines[0] += f": {run}@best"
     if "sample" in able:
         lines.append(f"  genctl sample {run} -n 64 --seed 0 --out {run}/grid.png")
     if "interpolate" in able:

@@ -19,8 +19,8 @@ FREE = (
     "evaluate.",
     "data.spec",
 )
-"""Keys that may change: no weight depends on them. The data's place may, because its fingerprint is
-compared afterwards, and that of the features, because scores tell which they were taken in."""
+"""Keys that may change, because no weight depends on them: scores tell how they were taken, and of
+data that lies elsewhere the fingerprint is compared afterwards."""
 
 NOT_ASKED = ("found", "about", "preset")
 """Keys that no user sets."""

@@ -95,6 +95,10 @@ MeasureName = Literal[
 """The table of ``genctl.metrics.measure``, which is above this room; a test holds them equal."""
 
 
+NAMED_FEATURES = ("inception", "pixels", "points")
+"""What ``evaluate.features`` may be beside a path; a folder called so is ``./pixels``."""
+
+
 class EvaluateConfig(Section):
     """Scores when training is done, and on the way; off by default."""
 

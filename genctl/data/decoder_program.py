@@ -57,7 +57,8 @@ def _left_to_others() -> Iterator[None]:
 
 def main(descriptor: int) -> None:
     """Answer until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who asks decides what an interrupt means
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # who asks decides what these mean
     warnings.simplefilter("ignore")
     connection = Connection(descriptor)
     with contextlib.suppress(EOFError, ConnectionError):

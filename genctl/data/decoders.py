@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -24,6 +25,9 @@ from genctl.errors import GenctlError
 
 AHEAD = 2
 """Portions that a process has at once: it works on one while the answer to the other is read."""
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
+"""What a decoder does over a file that it cannot bear; a process that ends otherwise, because the
+system was short of memory say, is not missed."""
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from genctl.data.decoder_program import main; main(int(sys.argv[2]))"
@@ -42,7 +46,6 @@ class Decoders:
         self.count, self.job = count, job
         self.processes: dict[Connection, subprocess.Popen[bytes]] = {}
         self.asked: dict[Connection, deque[list[Item]]] = {}
-        self.heard: set[Connection] = set()
 
     def __enter__(self) -> Self:
         with contextlib.suppress(OSError):  # such as a limit on processes
@@ -73,7 +76,7 @@ class Decoders:
         """Portions that are done; with a timeout of None at least one, if any is not.
 
         Raises:
-            GenctlError: a process died over its work.
+            GenctlError: a file crashed a process.
             OSError: a row found no room.
         """
         working = [connection for connection, portions in self.asked.items() if portions]
@@ -82,11 +85,10 @@ class Decoders:
             try:
                 found = connection.recv()
             except (EOFError, ConnectionError):
-                yield from self._unstarted(connection)
+                yield from self._left(connection)
                 continue
             if isinstance(found, OSError):
                 raise found
-            self.heard.add(connection)
             yield self.asked[connection].popleft(), found
 
     def rest(self) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
@@ -109,17 +111,14 @@ class Decoders:
         self.asked[ours] = deque()
         _send(ours, self.job)
 
-    def _unstarted(self, connection: Connection) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
-        """All portions of a process that ended, left to who asks, if it never came to work."""
+    def _left(self, connection: Connection) -> Iterator[tuple[list[Item], Sequence[Answer]]]:
+        """What a process that ended leaves to who asks, unless a file of it was the reason."""
         portions, code = self.asked.pop(connection), self.processes[connection].wait()
-        if connection in self.heard:
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        if -code in CRASHES:
             names = [item for _, item in portions[0] if isinstance(item, str)]
-            where = f", among the files from {names[0]} to {names[-1]}" if names else ""
-            reason = f"one of its processes ended with {how}{where}"
-            raise GenctlError(
-                "decoding", reason, "start again; if it ends so again, move them away"
-            )
+            where = f" among the files from {names[0]} to {names[-1]}" if names else ""
+            reason = f"ended one of its processes{where}, by signal {-code}"
+            raise GenctlError("decoding", reason, "find the file and remove it")
         for items in portions:
             yield items, [None] * len(items)
 

@@ -222,7 +222,7 @@ def locate(folder: Path, at: str | None = None) -> Path:
             return folder / _name(chosen)
         raise DataError(
             f"{folder.parent}@best",
-            "no best checkpoint: none was chosen by a named measure",
+            "no best checkpoint: none was chosen by a measure, or it was not kept",
             "name a step; `evaluate.every` and `evaluate.best` choose one while training",
         )
     if re.fullmatch(r"[0-9]{1,18}", str(at)) and int(str(at)) in known:
@@ -230,6 +230,11 @@ def locate(folder: Path, at: str | None = None) -> Path:
     listed = ", ".join(map(str, known))
     thing = f"{folder.parent}@{printable(at)}"
     raise DataError(thing, f"no such step; it has {listed}", "name one of these")
+
+
+def newest(folder: Path) -> int | None:
+    """The last step that is there."""
+    return max(steps(folder), default=None)
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from genctl.writing import refuse_special
+
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable.
@@ -44,6 +46,7 @@ def write_atomically(path: Path, text: str) -> None:
 
     What is not UTF-8 in the name of a file is written as escapes.
     """
+    refuse_special(path)
     partial = path.with_name(f".{path.name}.tmp")
     try:
         partial.unlink(missing_ok=True)  # were it a link, its target would be written

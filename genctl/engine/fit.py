@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from genctl.config.load import with_overrides
-from genctl.config.schema import Found, RunConfig
+from genctl.config.schema import NAMED_FEATURES, Found, RunConfig
 from genctl.data.dataset import Dataset, open_dataset
 from genctl.data.spec import parse_spec
 from genctl.engine import checkpoint, distributed, precision
@@ -25,6 +25,7 @@ from genctl.engine.held_out import open_held_out
 from genctl.engine.log import MetricsFile
 from genctl.engine.loop import FitResult, run_loop
 from genctl.engine.memory import Trial, explained, fitted, is_out_of_memory, trial_of
+from genctl.engine.pointers import mend, unpoint
 from genctl.engine.progress import Reporter, Silent
 from genctl.engine.run import Run
 from genctl.engine.run_directory import RunDirectory, split_address
@@ -54,7 +55,7 @@ def fit(
         data: a data SPEC or an open data set; by default ``config.data.spec``.
         out: the run directory; None: ``runs/<preset>-<n>``, the first that is free.
         device: auto, cpu, cuda or mps.
-        resume: go on from this checkpoint of ``out``: ``latest`` or a step.
+        resume: go on from this checkpoint of ``out``: ``latest``, ``best`` or a step.
         init: take the initial weights from another run.
         max_seconds: stop, with a checkpoint, this long after the call.
         download: let torchvision download a named data set.
@@ -91,6 +92,8 @@ def fit(
         if resume is None and config.train.on_out_of_memory == "halve":
             config = _with_a_batch_that_fits(config, trial, report)
         found = None
+        if resume is not None:
+            distributed.on_main(lambda: mend(directory.checkpoints))
         if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
             found = distributed.together(lambda: to_go_on_with(config, directory, resume))
         training = distributed.together(lambda: build(config, dataset, where, held_out))
@@ -196,7 +199,11 @@ def _create_again(
     """Begin a run anew whose checkpoints someone removed; what it had logged is kept beside it."""
     kept = metrics.set_aside()
     where = f"; its former log is {kept}" if kept else ""
-    note(f"warning: {directory.path} has no checkpoint, so it begins again{where}")
+    note(
+        f"warning: {directory.path} has no checkpoint, so it begins again, with weights of its "
+        f"own{where}"
+    )
+    unpoint(directory.checkpoints, "best")
     checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
 
 
@@ -271,8 +278,9 @@ def complete(
     spec = spec or config.data.spec
     if spec is not None:
         changes["data.spec"] = parse_spec(spec).anywhere()
-    if os.path.exists(split_address(config.evaluate.features)[0]):  # no name such as `pixels`
-        changes["evaluate.features"] = os.path.abspath(config.evaluate.features)
+    features = config.evaluate.features
+    if features not in NAMED_FEATURES and os.path.exists(split_address(features)[0]):
+        changes["evaluate.features"] = os.path.abspath(features)
     return with_overrides(config, changes).model_copy(update={"found": found})
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from genctl.engine import distributed
 from genctl.engine.durable import sync_folder
 from genctl.errors import DataError
-from genctl.reading import open_regular
+from genctl.reading import finite_number, open_regular
 
 HELD_OUT = "/held_out"
 """How keys end that tell of examples which are not trained on; they come at log rows only."""
@@ -97,7 +97,8 @@ SCORES = "evaluate/"
 """Keys of a row of scores begin with it. Such a row stands beside the log rows, not among them."""
 
 SCORED_AS = "scored_as"
-"""Key of a row of scores that says how they were taken: others are not to be compared with them."""
+"""Key of a row of scores that says how they were taken, ``64 in pixels``: on how many examples, and
+in which features. Others are not to be compared with them."""
 
 
 class MetricsFile:
@@ -112,9 +113,12 @@ class MetricsFile:
         clean = {key: None if key in bad else value for key, value in row.items()}
         if bad:
             clean["nonfinite"] = bad
-        with _naming(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(clean) + "\n")
-            file.flush()
+        with _naming(self.path), self.path.open("a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read() != b"\n":  # torn, by a crash of another process say
+                    file.write(b"\n")
+            file.write(json.dumps(clean).encode() + b"\n")
 
     def sync(self) -> None:
         """Bring the rows to the disk: no checkpoint outlives the rows that lead up to it."""
@@ -132,16 +136,17 @@ class MetricsFile:
         return newest
 
     def scores(self, key: str, how: str | None = None) -> list[tuple[int, float | None]]:
-        """Every score that was taken: its step, and the number under ``key`` or None.
+        """Every score of a key that was taken: its step, and the number, None if undefined.
 
         Args:
-            key: of the number.
-            how: only those that were taken so, or do not say it; None for all.
+            key: of the number; the empty one for all rows of scores, without a number.
+            how: only those that were taken so, in whatever features where it names none, or do not
+                say it; None for all.
         """
         return [
-            (row["step"], _number(row.get(key)))
+            (row["step"], finite_number(row.get(key)))
             for _, row in self._rows()
-            if _is_scores(row) and (how is None or row.get(SCORED_AS, how) == how)
+            if _is_scores(row) and (not key or key in row) and (how is None or _is_like(row, how))
         ]
 
     def cut(self, step: int, drop: int | None = None) -> None:
@@ -174,6 +179,7 @@ class MetricsFile:
         names = (self.path.with_name(f"metrics-before-{i}.jsonl") for i in itertools.count(1))
         kept = next(name for name in names if not name.exists())
         self.path.rename(kept)
+        sync_folder(self.path.parent)  # else the rows might be cut as those of the new run
         return kept
 
     def _rows(self) -> Iterator[tuple[bytes, dict[str, Any]]]:
@@ -222,6 +228,6 @@ def _is_scores(row: Mapping[str, Any]) -> bool:
     return any(key.startswith(SCORES) for key in row)
 
 
-def _number(value: object) -> float | None:
-    ordinary = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if ordinary and math.isfinite(value) else None  # type: ignore[arg-type]
+def _is_like(row: Mapping[str, Any], how: str) -> bool:
+    said = str(row.get(SCORED_AS, how))
+    return said == how or said.startswith(f"{how} in ")

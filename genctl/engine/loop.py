@@ -104,7 +104,9 @@ def run_loop(
 
     report.start(training.step, steps)
     with signals.listening() as requests:
-        if scoring is not None and scoring.owed(training.step):  # killed while it was scored
+        newest = training.step < steps or training.step == checkpoint.newest(directory.checkpoints)
+        # Killed while it was scored, say; what comes before the end of a log is not added to it.
+        if scoring is not None and newest and scoring.owed(training.step):
             trouble = score()
         while training.step < steps and not trouble:
             if scoring is not None and scoring.exhausted():

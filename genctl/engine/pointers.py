@@ -1,12 +1,13 @@
 """``latest`` and ``best``: names of checkpoints beside them.
 
 A pointer is a relative symbolic link; where a file system has none, a file that holds what the link
-would. A copy of a run that followed the links has folders in their place, which point nowhere.
+would. A copy of a run that followed the links has checkpoints in their place, until it goes on.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,9 @@ from genctl.reading import read_limited
 
 STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 """The name of a checkpoint's folder."""
-NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP)
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+LARGEST = 64 * 2**20
+"""Bytes of a checkpoint's state."""
 
 
 def point(folder: Path, name: str, target: Path) -> None:
@@ -28,15 +31,16 @@ def point(folder: Path, name: str, target: Path) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        link.write_text(target.name, encoding="ascii")
-    _discard_copy(folder / name)
+        with link.open("w", encoding="ascii") as file:
+            file.write(target.name)
+            file.flush()
+            os.fsync(file.fileno())
     link.replace(folder / name)
     sync_folder(folder)
 
 
 def unpoint(folder: Path, name: str) -> None:
     """Remove a pointer, if it is there."""
-    _discard_copy(folder / name)
     (folder / name).unlink(missing_ok=True)
 
 
@@ -54,6 +58,27 @@ def pointed(folder: Path, name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def _discard_copy(link: Path) -> None:
-    if link.is_dir() and not link.is_symlink():
-        discard(link)
+def mend(folder: Path) -> None:
+    """Make pointers again of the checkpoints that a copy which followed them has in their place."""
+    for name in ("best", "latest"):
+        copy = folder / name
+        if copy.is_symlink() or not copy.is_dir():
+            continue
+        step = _step_of(copy)
+        if step is None:
+            discard(copy)
+            continue
+        target = folder / f"step-{step:08d}"
+        if target.exists():
+            discard(copy)
+        else:
+            copy.rename(target)
+        point(folder, name, target)
+
+
+def _step_of(checkpoint: Path) -> int | None:
+    try:
+        step = json.loads(read_limited(checkpoint / "state.json", LARGEST))["step"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+    return step if type(step) is int and 0 <= step < 10**18 else None

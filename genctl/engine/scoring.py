@@ -34,7 +34,7 @@ class Aim:
     Attributes:
         key: of the score in its row.
         larger: whether more is better.
-        how: on how many examples and in which features; no others are compared with it.
+        how: on how many examples and in which features, if any; no others are compared with it.
     """
 
     key: str
@@ -49,7 +49,13 @@ class Aim:
 
 
 class Scorer(Protocol):
-    """Takes the measures of ``evaluate.measures``."""
+    """Takes the measures of ``evaluate.measures``.
+
+    Attributes:
+        how: on how many examples and in which features, once it is prepared.
+    """
+
+    how: str
 
     def prepare(self, run: Run) -> Aim | None:
         """Before the first step: what ``evaluate.best`` means.
@@ -99,10 +105,11 @@ class Scoring:
         self.newest: Scores = {}
         self.history: list[tuple[int, float | None]] = []
         self._at = 0.0
+        self._told: int | None = None
 
     def take_up(self, step: int, now: float) -> None:
         """Read what earlier processes found up to a step, and point ``best`` at the best of it."""
-        key, how = (self.aim.key, self.aim.how) if self.aim else ("", None)
+        key, how = (self.aim.key, self.aim.how) if self.aim else ("", self.scorer.how)
         scores = distributed.from_main(lambda: self.metrics.scores(key, how))
         found = [list(pair) for pair in scores]
         self.history = [(int(s), value) for s, value in found if s is not None and s <= step]
@@ -165,7 +172,7 @@ class Scoring:
         deciding = scores.get(self.aim.key) if self.aim else None
         self.history.append((step, distributed.from_main(lambda: deciding)))
         row = {"step": step, "images": training.loader.images, "seconds": round(seconds, 3)}
-        how = {SCORED_AS: self.aim.how} if self.aim else {}
+        how = {SCORED_AS: self.scorer.how}
         distributed.on_main(lambda: self._keep({**row, **how, **scores}))
         best = self.best()
         mark = " (best)" if best is not None and best[0] == step else ""
@@ -176,18 +183,29 @@ class Scoring:
         self._point()
 
     def _point(self) -> None:
-        """Let ``best`` name the checkpoint of the best score; it may be gone."""
+        """Let ``best`` name the checkpoint of the best score; it may be gone.
+
+        One that was chosen by other scores stays until there is one like these.
+        """
         best, folder = self.best(), self.directory.checkpoints
-        if best is None:
-            unpoint(folder, "best")
-        elif best[0] in checkpoint.steps(folder):
-            if pointed(folder, "best") != best[0]:
+        kept, now = checkpoint.steps(folder), pointed(folder, "best")
+        if best is not None and best[0] in kept:
+            if now != best[0]:
                 point(folder, "best", checkpoint.locate(folder, str(best[0])))
-        else:
+            return
+        if best is not None or now not in kept:
             unpoint(folder, "best")
+        if best is not None and best[0] != self._told:
+            self._told = best[0]
             self.report.note(
                 f"the checkpoint of the best score, of step {best[0]}, was not kept: `best` will "
                 "be the next that beats it"
+            )
+        elif best is None and self.aim is not None and now in kept and now != self._told:
+            self._told = now
+            self.report.note(
+                f"`best` stays at step {now}, which other scores chose, until there is one like "
+                "these"
             )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from genctl.engine.run_directory import write_atomically
 from genctl.errors import UsageError
 from genctl.metrics.measure import table
+from genctl.reading import finite_number
 from genctl.report.gates import MEASURE_ALIKE, differences, first_field, read_baseline
 
 Report = Mapping[str, Any]
@@ -73,9 +73,9 @@ def _measure(key: str, entries: Sequence[Any], unlike: bool) -> dict[str, Any]:
     """One measure: every field that is a number in any of the files."""
     there = [entry if isinstance(entry, Mapping) else {} for entry in entries]
     fields = dict.fromkeys(
-        name for entry in there for name, v in entry.items() if _number(v) is not None
+        name for entry in there for name, v in entry.items() if finite_number(v) is not None
     )
-    columns = {name: [_number(entry.get(name)) for entry in there] for name in fields}
+    columns = {name: [finite_number(entry.get(name)) for entry in there] for name in fields}
     first = next((first_field(entry) for entry in there if entry), "")
     better = next((m.better for m in table().values() if key in (m.name, m.other_name)), None)
     return {
@@ -94,12 +94,6 @@ def _best(values: Sequence[float | None], better: str | None) -> int | None:
     if better is None or len(set(known)) < 2:
         return None
     return values.index(max(known) if better == "larger" else min(known))
-
-
-def _number(value: Any) -> float | None:
-    """Of any size in the file; beyond what a float holds it is none."""
-    ordinary = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if ordinary and abs(value) <= sys.float_info.max else None
 
 
 def _less(value: float | None, first: float | None) -> float | None:

@@ -16,7 +16,7 @@ import numpy as np
 from genctl.data.pictures import write_png
 from genctl.engine.log import SCORES
 from genctl.engine.pointers import pointed
-from genctl.errors import UsageError
+from genctl.errors import DataError, UsageError
 from genctl.printable import printable
 from genctl.report.metrics_rows import Log, Row, read_rows
 
@@ -108,13 +108,15 @@ def _locate(run: str) -> tuple[Path, int | None]:
         step = pointed(path / "checkpoints", at)
         if step is not None:
             return path, step
+        raise DataError(printable(run), f"has no checkpoint {at!r}", "name a step, RUN@1000")
     raise UsageError(
         printable(run), f"{at!r} is neither a step nor a checkpoint", "RUN, RUN@1000 or RUN@best"
     )
 
 
 def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | None) -> Curves:
-    rows, notes = _joined(log.rows), log.notes
+    notes = log.notes
+    rows = _joined(_alike(log.rows, notes))
     if rows and not log.numbered:
         notes.append("no row has a step: rows are numbered instead")
         rows = [replace(row, step=i) for i, row in enumerate(rows, 1)]
@@ -138,6 +140,19 @@ def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | N
     )
 
 
+def _alike(rows: Sequence[Row], notes: list[str]) -> Sequence[Row]:
+    """Without the scores that were taken otherwise than the last ones: they are no one curve."""
+    hows = [row.how for row in rows if row.how]
+    others = sorted({how for how in hows if how != hows[-1]})
+    if not others:
+        return rows
+    notes.append(
+        f"{sum(how != hows[-1] for how in hows)} scores were taken otherwise ({', '.join(others)}) "
+        f"than the last, {hows[-1]}, and are left out"
+    )
+    return [row for row in rows if row.how in ("", hows[-1])]
+
+
 def _joined(rows: Sequence[Row]) -> list[Row]:
     """Rows of scores, which are taken beside the log, put into the log row of their step."""
     joined: list[Row] = []
@@ -145,7 +160,8 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
         last = joined[-1] if joined else None
         scored = any(key.startswith(SCORES) for key in row.values)
         if scored and last is not None and row.step is not None and last.step == row.step:
-            joined[-1] = replace(last, values={**row.values, **last.values})
+            newer = {key: value for key, value in row.values.items() if key.startswith(SCORES)}
+            joined[-1] = replace(last, values={**row.values, **last.values, **newer})
         else:
             joined.append(row)
     return joined

@@ -35,6 +35,9 @@ CAPABILITY_OF: dict[Need, str] = {
 OF_HELD_OUT: tuple[Need, ...] = ("likelihood", "labels", "clusters")
 """What is taken of held-out data by asking the run's own model."""
 
+OF_FEATURES: frozenset[Need] = frozenset({"generated", "real", "classes"})
+"""Needs that an extractor meets."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -113,7 +116,7 @@ def gather(request: Request) -> Gathered:
             found.missing.setdefault("mixture", _no_mixture(request.real))
     if "training" in request.needs and found.generated is not None:
         _open_parts(request, found)
-    if request.needs & {"generated", "real", "classes"} and found.generated is not None:
+    if request.needs & OF_FEATURES and found.generated is not None:
         _open_extractor(request, found)
         require_one_space(found)
     return found

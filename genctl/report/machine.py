@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from genctl import __version__
-from genctl.data.cache import cache_info, limit_bytes
-from genctl.errors import UsageError
+from genctl.data.cache import cache_info
 from genctl.metrics.features.inception import ENVIRONMENT
 
 EXTRAS = {
@@ -127,15 +126,10 @@ def _torchvision(problems: list[str]) -> str | None:
 
 
 def _cache(problems: list[str]) -> dict[str, Any]:
-    try:
-        info = cache_info()
-    except UsageError as error:
-        problems.append(f"{error}; {error.remedy}")
-        nothing = {"folder": None, "bytes": 0, "limit_bytes": limit_bytes(), "data_sets": 0}
-        return {**nothing, "writable": False}
+    info = cache_info()
     folder = Path(info["folder"])
     place = next(p for p in (folder, *folder.parents) if p.exists())
-    writable = os.access(place, os.W_OK)
+    writable = place.is_dir() and os.access(place, os.W_OK)
     if not writable:
         problems.append(f"the cache folder {folder} cannot be written; set GENCTL_CACHE")
     return {

@@ -33,11 +33,13 @@ class Row:
         step: its step; None where it has none or one that is none.
         values: every other key; NaN where it has no number.
         nonfinite: keys that were not finite when they were written.
+        how: how its scores were taken, where it holds some and says it.
     """
 
     step: int | None
     values: dict[str, float]
     nonfinite: tuple[str, ...]
+    how: str = ""
 
 
 @dataclass
@@ -140,7 +142,9 @@ def _row(node: dict[str, Any], keys: set[str]) -> Row:
     told = [sys.intern(printable(key, 100)) for key in named if isinstance(key, str)]
     step = _number(node.get("step"))
     whole = int(step) if abs(step) <= _LARGEST_STEP else None
-    return Row(whole, values, tuple(dict.fromkeys([*infinite, *told, *literal])))
+    how = node.get(SCORED_AS)
+    said = printable(how, 100) if isinstance(how, str) else ""
+    return Row(whole, values, tuple(dict.fromkeys([*infinite, *told, *literal])), said)
 
 
 def _number(value: Any) -> float:

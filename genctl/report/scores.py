@@ -25,7 +25,7 @@ from genctl.metrics.features.extractor import Extractor
 from genctl.metrics.measure import Features, Settings, table
 from genctl.report.evaluate import BATCH_SIZE, answer
 from genctl.report.gates import first_field
-from genctl.report.gather import Request, gather, obstacle
+from genctl.report.gather import OF_FEATURES, Request, gather, obstacle
 from genctl.report.sides import DEFAULT_N
 
 ELSEWHERE = "or leave evaluate.every out and run `genctl evaluate` afterwards"
@@ -42,6 +42,7 @@ class RunScorer:
     Attributes:
         reports: the newest report, by the address it is of.
         known: features of the real examples, computed at the first score.
+        how: on how many examples and in which features, once it is prepared.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class RunScorer:
         self.config, self.device, self.say = config, device, say or (lambda text: None)
         self.reports: dict[str, dict[str, Any]] = {}
         self.known: dict[str, Features] = {}
+        self.how = ""
 
     def prepare(self, run: Run) -> Aim | None:
         """Open everything once, so that what is missing is told before the first step.
@@ -60,6 +62,8 @@ class RunScorer:
         """
         self.config = run.config  # completed by the engine: where the data is
         found = gather(replace(self._request(str(run.path)), run=run))
+        examples = str(self.config.evaluate.n or DEFAULT_N)
+        self.how = f"{examples} in {_identity(found.extractor)}" if found.extractor else examples
         for name in self.config.evaluate.measures:
             error = obstacle(table()[name], found)
             if error is not None:
@@ -72,7 +76,7 @@ class RunScorer:
             return None
         measure = table()[best]
         standard = found.extractor is not None and found.extractor.standard
-        how = f"{self.config.evaluate.n or DEFAULT_N} in {_features(found.extractor)}"
+        how = self.how if set(measure.needs) & OF_FEATURES else examples
         return Aim(SCORES + measure.key(standard), measure.better == "larger", how)
 
     def __call__(self, address: str) -> Scores:
@@ -115,10 +119,8 @@ class RunScorer:
         )
 
 
-def _features(extractor: Extractor | None) -> str:
+def _identity(extractor: Extractor) -> str:
     """Whose features, the same from any place: the digest of a network, else a name."""
-    if extractor is None:
-        return "none"
     return str(extractor.protocol["extractor_hash"] or extractor.name)
 
 

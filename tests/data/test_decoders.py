@@ -117,18 +117,38 @@ def job_of(files, rows):
     return Job(str(files), 8, "centre", (3, 8, 8), rows)
 
 
-def test_a_process_that_dies_is_an_error_that_names_its_files(files, tmp_path):
+def test_a_file_that_crashes_a_process_is_an_error_that_tells_where_it_is(files, tmp_path):
     with (tmp_path / "rows").open("w+b") as rows, Decoders(1, job_of(files, rows.fileno())) as one:
         one.take([(0, "000.png")])
         assert len(list(one.rest())) == 1
         [process] = one.processes.values()
         process.send_signal(signal.SIGSTOP)
         one.take([(0, "000.png"), (1, "001.png")])
-        process.kill()
-        with pytest.raises(GenctlError, match=r"signal 9, among the files from 000\.png to 001"):
+        process.send_signal(signal.SIGSEGV)
+        process.send_signal(signal.SIGCONT)
+        with pytest.raises(GenctlError, match=r"among the files from 000\.png to 001\.png, by sig"):
             list(one.rest())
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
+
+
+def test_a_process_that_is_killed_is_not_missed(files, tmp_path):
+    """What is short of memory kills something, and signals to all are for who asked."""
+    with (tmp_path / "rows").open("w+b") as rows, Decoders(1, job_of(files, rows.fileno())) as one:
+        one.take([(0, "000.png")])
+        assert len(list(one.rest())) == 1
+        [process] = one.processes.values()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+            process.send_signal(number)
+        one.take([(1, "001.png")])
+        [(_, answers)] = one.rest()
+        assert answers[0] is not None
+        process.send_signal(signal.SIGSTOP)
+        one.take([(2, "002.png")])
+        one.take([(3, "003.png")])
+        process.kill()
+        assert list(one.rest()) == [([(2, "002.png")], [None]), ([(3, "003.png")], [None])]
+        assert one.busy
 
 
 def test_a_process_that_never_came_to_work_leaves_it_to_others(files, tmp_path, monkeypatch):

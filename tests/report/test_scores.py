@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -88,6 +89,7 @@ class Given:
 
     def __init__(self, values, larger=False):
         self.values, self.aim, self.asked = values, Aim("evaluate/fd", larger), []
+        self.how = ""
 
     def prepare(self, run):
         return self.aim
@@ -468,6 +470,58 @@ def test_scores_that_were_taken_otherwise_do_not_count(scored, tmp_path, capsys)
     assert os.readlink(run / "checkpoints/best") == "step-00000014"
 
 
+def test_the_best_of_other_scores_stays_until_there_is_one_like_them(scored, tmp_path, capsys):
+    before = os.readlink(scored[0] / "checkpoints/best")
+    changes = ["evaluate.n=32", "evaluate.every=100", "train.keep=1"]
+    run, out = resumed(scored, tmp_path, capsys, *changes)
+    assert "best" not in out
+    assert os.readlink(run / "checkpoints/best") == before
+    assert (run / "checkpoints" / before).is_dir()
+    words = ["train", "--resume", str(run), "--steps", "15", "--device", "cpu", "--quiet", "--json"]
+    assert main([*words, "--set", "evaluate.n=64"]) == 0
+    found = {row["step"]: row["evaluate/fd"] for row in scores_of(run)}
+    assert json.loads(capsys.readouterr().out)["best"]["step"] == min(found, key=found.get)
+
+
+def test_a_measure_that_was_not_taken_before_has_all_its_patience(tmp_path, capsys):
+    fit(config_of(evaluate__measures=["kid"], evaluate__best="kid"), None, tmp_path, device="cpu")
+    changes = ["evaluate.measures=[fid]", "evaluate.best=fid", "evaluate.patience=2"]
+    words = ["train", "--resume", str(tmp_path), "--device", "cpu", "--quiet", "--json"]
+    words += [word for change in changes for word in ("--set", change)]
+    assert main([*words, "--steps", "14"]) == 0
+    assert json.loads(capsys.readouterr().out)["stopped_by"] == "steps"
+
+
+def test_a_measure_without_features_is_the_same_beside_one_with(tmp_path):
+    more = {"evaluate__measures": ["nll"], "evaluate__best": "nll", "evaluate__features": "pixels"}
+    config = small("vae", train__steps=4, **{**SCORED, **more, "evaluate__every": 2})
+    fit(config, None, tmp_path, device="cpu")
+    more = with_overrides(config, {"train.steps": 6, "evaluate.measures": ["nll", "fid"]})
+    result = fit(more, None, tmp_path, device="cpu", resume="latest")
+    rows = scores_of(tmp_path)
+    assert [row["scored_as"] for row in rows] == ["64", "64", "64 in pixels"]
+    best = min(rows, key=lambda row: row["evaluate/nll"])
+    assert result.best == (best["step"], best["evaluate/nll"])
+
+
+def test_scores_of_two_kinds_are_no_one_curve(scored, tmp_path, capsys):
+    run, _ = resumed(scored, tmp_path, capsys, "evaluate.n=32", "evaluate.every=2")
+    curves = read_curves(run)
+    there = curves.step[np.isfinite(curves.columns["evaluate/fd"])]
+    # Step 12 was scored again, since it is where the run went on from.
+    assert there.tolist() == [12, 14]
+    assert any("3 scores were taken otherwise (64 in pixels)" in note for note in curves.notes)
+    newer = [row for row in scores_of(run) if row["scored_as"] == "32 in pixels"]
+    assert curves.columns["evaluate/fd"][curves.step == 12] == newer[0]["evaluate/fd"]
+
+
+def test_names_of_features_are_no_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pixels").mkdir()
+    fit(config_of(train__steps=4), None, "run", device="cpu")
+    assert "features: pixels\n" in (tmp_path / "run/config.yaml").read_text()
+
+
 def test_a_resumed_run_may_go_on_without_scores(scored, tmp_path, capsys):
     run, out = resumed(
         scored,
@@ -510,7 +564,7 @@ def test_who_interrupts_the_last_score_is_told_how_to_take_it(tmp_path, capsys):
     engine.fit(config, None, tmp_path / "run", device="cpu")  # as it is then: no score was taken
     assert main(["train", "--resume", str(tmp_path / "run"), "--device", "cpu"]) == 0
     command = capsys.readouterr().out.splitlines()[-1].partition("genctl ")[2]
-    words = [*command.split(), "--device", "cpu", "--json"]
+    words = [*shlex.split(command), "--device", "cpu", "--json"]
     assert main(words) == 0
     assert set(json.loads(capsys.readouterr().out)["metrics"]) == {"fd", "kid"}
 

@@ -9,6 +9,7 @@ import math
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import redirect_stderr
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "presets"))
 from shrinking import small
@@ -26,8 +28,9 @@ from genctl.engine import checkpoint
 from genctl.engine.durable import write_atomically
 from genctl.engine.fit import fit
 from genctl.engine.log import MetricsFile
-from genctl.engine.pointers import point, pointed, unpoint
+from genctl.engine.pointers import mend, point, pointed, unpoint
 from genctl.engine.schedules import Plateau
+from genctl.writing import replacing
 
 
 def test_a_copy_that_followed_the_links_goes_on(tmp_path):
@@ -37,13 +40,27 @@ def test_a_copy_that_followed_the_links_goes_on(tmp_path):
     latest = tmp_path / "copy" / "checkpoints" / "latest"
     assert latest.is_dir()
     assert not latest.is_symlink()
-    shutil.copytree(latest, latest.with_name("best"))
-    unpoint(latest.parent, "best")
-    assert not latest.with_name("best").exists()
+    shutil.copytree(latest.with_name("step-00000000"), latest.with_name("best"))
+    shutil.rmtree(latest.with_name("step-00000000"))
+    shutil.copytree(latest, latest.with_name("other"))
+    (latest.with_name("other") / "state.json").write_text('{"step": -1}')
     longer = small("vae", train__steps=4)
     assert fit(longer, None, tmp_path / "copy", device="cpu", resume="latest").step == 4
     assert os.readlink(latest) == "step-00000004"
     assert checkpoint.find(latest.parent).step == 4
+    assert os.readlink(latest.with_name("best")) == "step-00000000"
+    assert checkpoint.find(latest.parent, "best").step == 0
+
+
+@pytest.mark.parametrize(
+    "state", ['{"step": -1}', '{"step": true}', "[]", "{", '{"step": "x"}', None]
+)
+def test_what_is_no_checkpoint_in_the_place_of_a_pointer_goes(state, tmp_path):
+    (tmp_path / "best").mkdir()
+    if state is not None:
+        (tmp_path / "best/state.json").write_text(state)
+    mend(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_going_back_to_a_step_that_is_the_end_removes_nothing(tmp_path):
@@ -143,16 +160,41 @@ def test_a_result_that_cannot_be_written_is_an_error(tmp_path):
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+    done = subprocess.run(
+        f"{sys.executable} -m genctl train --preset nothing-like-it --json >/dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2, "what it came to"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_device_is_not_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe.npz")
+    for write in (
+        lambda: write_atomically(tmp_path / "pipe.npz", "x"),
+        lambda: replacing(tmp_path / "pipe.npz").__enter__(),
+        lambda: replacing(tmp_path).__enter__(),
+    ):
+        with pytest.raises(OSError, match="is "):
+            write()
+    assert (tmp_path / "pipe.npz").is_fifo()
 
 
 def test_a_user_without_a_home(monkeypatch, capsys, tmp_path):
+    """There is no cache, and nothing else is missing."""
     monkeypatch.setenv("GENCTL_CACHE", "~nobody-of-that-name/cache")
-    assert main(["data", "cache"]) == 2
-    assert "GENCTL_CACHE" in capsys.readouterr().err
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["cache"]["folder"] is None
+    assert not found["cache"]["writable"]
     assert any("GENCTL_CACHE" in problem for problem in found["problems"])
+    monkeypatch.setattr("genctl.data.build.CACHE_FROM_FILES", 1)
+    for i in range(4):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 50 * i).save(tmp_path / f"files/{i}.png")
+    assert main(["data", "inspect", str(tmp_path / "files")]) == 0
+    assert "stay in memory" in capsys.readouterr().err
     monkeypatch.setenv("GENCTL_CACHE", str(tmp_path))
     assert main(["data", "cache", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == f"{tmp_path}/data"
@@ -209,3 +251,34 @@ def test_the_remedy_for_numbers_that_broke(tmp_path, capsys):
     words = ["--preset", str(file), "--out", str(tmp_path / "b"), "--init", init]
     assert main([*base, *words]) == 0
     assert json.loads(capsys.readouterr().out)["step"] == 40
+
+
+def test_a_row_after_a_torn_one_is_a_row(tmp_path):
+    log = MetricsFile(tmp_path / "metrics.jsonl")
+    log.append({"step": 1})
+    log.path.write_text(log.path.read_text() + '{"step": 2, "evalu')
+    log.append({"step": 2, "evaluate/fd": 3.0})
+    assert log.scores("evaluate/fd") == [(2, 3.0)]
+    assert log.last() == {"step": 1}
+
+
+def test_a_stop_by_a_closed_terminal_is_told_by_the_exit_code(tmp_path):
+    file = tmp_path / "small.yaml"
+    file.write_text(to_yaml(small("vae", train__steps=100_000, log__every=10)))
+    ours, its = pty.openpty()
+    words = ["train", "--preset", str(file), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "genctl", *words],
+        stdin=its,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,
+    ) as child:
+        os.close(its)
+        seen = b""
+        while b"img/s" not in seen:  # in the midst of it
+            seen += os.read(ours, 4096)
+        os.close(ours)
+        child.send_signal(signal.SIGHUP)
+    assert child.returncode == 130
+    assert checkpoint.steps(tmp_path / "run/checkpoints")[-1] > 0
