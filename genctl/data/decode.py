@@ -19,7 +19,6 @@ import io
 import struct
 import threading
 import zlib
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -106,7 +105,7 @@ def decode(
     data: bytes,
     size: int | None = None,
     crop: Crop = "centre",
-    large: AbstractContextManager[object] = _one_large,
+    most: int = MAX_PIXELS,
 ) -> Decoded:
     """Decode, orient, convert and resize an image.
 
@@ -115,7 +114,7 @@ def decode(
         size: edge of the result in pixels; None keeps the image as it is.
         crop: how an image that is not square becomes square: ``none`` squeezes it, the others cut
             the largest square from its centre.
-        large: held while an image of more than ``LARGE_PIXELS`` is decoded.
+        most: pixels that the file may have.
 
     Raises:
         BrokenImageError: with the reason, for anything that is not a usable image.
@@ -125,12 +124,12 @@ def decode(
     if len(data) > MAX_BYTES:
         raise BrokenImageError(f"{len(data):,} bytes, more than {MAX_BYTES:,}")
     try:
-        image = _open(data, size)
+        image = _open(data, size, most)
         if image.size[0] * image.size[1] <= LARGE_PIXELS:
-            return _decoded(image, size, crop)
+            return _decoded(image, size, crop, most)
         del image
-        with large:  # opened again, so that nothing of it outlives the lock
-            return _decoded(_open(data, size), size, crop)
+        with _one_large:  # opened again, so that nothing of it outlives the lock
+            return _decoded(_open(data, size, most), size, crop, most)
     except BrokenImageError:
         raise
     except _ERRORS as error:
@@ -144,9 +143,9 @@ def flatten_alpha(pixels: np.ndarray) -> np.ndarray:
     return np.rint(mixed).astype(np.uint8)
 
 
-def _open(data: bytes, size: int | None) -> Image.Image:
+def _open(data: bytes, size: int | None, most: int) -> Image.Image:
     image = Image.open(io.BytesIO(data), formats=_formats())
-    _check_pixels(image.size)
+    _check_pixels(image.size, most)
     if size is not None and image.format == "JPEG":
         # The decoder halves for free; a third more than the target keeps the resize in charge.
         least = -(-4 * size // 3)
@@ -154,11 +153,11 @@ def _open(data: bytes, size: int | None) -> Image.Image:
     return image
 
 
-def _decoded(image: Image.Image, size: int | None, crop: Crop) -> Decoded:
+def _decoded(image: Image.Image, size: int | None, crop: Crop, most: int) -> Decoded:
     with image:
         animated = bool(getattr(image, "is_animated", False)) and image.format != "MPO"
         image.load()
-        _check_pixels(image.size)  # an icon's picture may be larger than its entry says
+        _check_pixels(image.size, most)  # an icon's picture may be larger than its entry says
         upright = _upright(image)
         plain = _resize(_to_plain(upright), size, crop)
         return Decoded(_to_array(plain), animated, upright.size)
@@ -171,12 +170,12 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _check_pixels(size: tuple[int, int]) -> None:
+def _check_pixels(size: tuple[int, int], most: int) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise BrokenImageError(f"{width} × {height} pixels")
-    if width * height > MAX_PIXELS:
-        raise BrokenImageError(f"{width} × {height} pixels, more than {MAX_PIXELS:,} in all")
+    if width * height > most:
+        raise BrokenImageError(f"{width} × {height} pixels, more than {most:,} in all")
 
 
 def _upright(image: Image.Image) -> Image.Image:

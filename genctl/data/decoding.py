@@ -1,21 +1,19 @@
-"""Every file of a source decoded, on all cores: small ones by processes, larger ones by threads."""
+"""Every file of a source decoded, on all cores: by threads, a folder's small files by processes."""
 
 from __future__ import annotations
 
 import os
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol
 
 from genctl.data.decode import BrokenImageError, Crop, decode
-from genctl.data.decoder_program import LARGE_FILE, Answer, Item, Job
+from genctl.data.decoder_program import Answer, Item, Job
 from genctl.data.decoders import Decoders
 from genctl.data.folder import FolderSource, Listing
 from genctl.data.in_flight import InFlight
@@ -33,8 +31,8 @@ IN_FLIGHT_BYTES = 512 * 2**20
 """Bytes of encoded files held at once. A file may have 256 MiB and a machine a hundred cores; what
 people train on has less than 4 MiB, so that it keeps them all busy."""
 _CHUNK = 32
+"""Files of a portion of work."""
 
-T = TypeVar("T")
 Progress = Callable[[int, int], None]
 _Task = tuple[int, Callable[[], AbstractContextManager[bytes]]]
 """A place in the listing, and the bytes of its file for as long as they are needed."""
@@ -116,7 +114,7 @@ def decode_all(
     with warnings.catch_warnings():
         # Pillow warns of oddities in files; what matters is in the reasons of broken ones.
         warnings.simplefilter("ignore")
-        for count in decoding.portions():
+        for count in decoding.work():
             done += count
             if progress is not None:
                 progress(done, len(listing.names))
@@ -132,14 +130,19 @@ class _Decoding:
     ) -> None:
         self.source, self.listing, self.transform, self.rough = source, listing, transform, rough
 
-    def portions(self) -> Iterator[int]:
+    def work(self) -> Iterator[int]:
         """By processes, by threads or here, whichever is fastest."""
-        tasks, count = _tasks(self.source, self.listing), len(self.listing.names)
+        count = len(self.listing.names)
         mean = self.listing.total_bytes / max(1, count)
         beside = min(_cores() - 1, count // WORTH_A_PROCESS)
-        if mean < FOR_PROCESSES and beside > 0 and sys.executable:
+        possible = isinstance(self.source, FolderSource) and self.rough.descriptor is not None
+        if possible and beside > 0 and mean < FOR_PROCESSES:
             return self.by_processes(beside)
-        return map(self.here, tasks) if mean < SMALL_FILE else self.by_threads(tasks)
+        portions = self._portions()
+        return map(self.here, portions) if mean < SMALL_FILE else self.by_threads(portions)
+
+    def _portions(self, places: Sequence[int] | None = None) -> Iterator[list[_Task]]:
+        return _tasks(self.source, self.listing, places)
 
     def here(self, tasks: list[_Task]) -> int:
         """Decode a portion in this thread."""
@@ -168,67 +171,45 @@ class _Decoding:
                 raise
 
     def by_processes(self, count: int) -> Iterator[int]:
-        """By other processes, and here while they are all busy."""
-        root = str(self.source.root) if isinstance(self.source, FolderSource) else ""
+        """By other processes, and here while they are all busy; what these leave, by threads."""
         edge, crop, rough = self.transform.edge, self.transform.crop, self.rough
-        job = Job(root, edge, crop, rough.row_shape, rough.descriptor)
-        with Decoders(count, job) as decoders:
-            for items in _groups(self._items(), _CHUNK):
-                small = [(place, what) for place, what in items if what is not None]
-                yield len(items) - len(small)
+        assert isinstance(self.source, FolderSource)
+        assert rough.descriptor is not None
+        job = Job(self.source.root, edge, crop, rough.row_shape)
+        left: list[int] = []
+        with Decoders(count, job, rough.descriptor) as decoders:
+            for tasks in self._portions():
                 if decoders.busy:
-                    yield self._settle(small, [None] * len(small))
+                    yield self.here(tasks)
                 else:
-                    decoders.take(small)
-                for done, answers in decoders.answered():
-                    yield self._settle(done, answers)
-            for done, answers in decoders.rest():
-                yield self._settle(done, answers)
+                    decoders.take([(place, self.listing.names[place]) for place, _ in tasks])
+                for portion in decoders.answered():
+                    yield self._settle(*portion, left)
+            for portion in decoders.rest():
+                yield self._settle(*portion, left)
+        yield from self.by_threads(self._portions(left))
 
-    def _items(self) -> Iterator[tuple[int, str | bytes | None]]:
-        """What another process is sent of each file; None where it was dealt with here.
-
-        A folder's files are read where they are decoded, those of an archive here.
-        """
-        names = self.listing.names
-        if isinstance(self.source, FolderSource):
-            yield from enumerate(names)
-            return
-        for (place, opened), *_ in _tasks(self.source, self.listing, 1):
-            try:
-                with opened() as data:
-                    few = len(data) <= LARGE_FILE
-                    if not few:
-                        self._decode(place, data)
-                yield place, data if few else None
-            except BrokenImageError as error:
-                self.rough.refuse(place, str(error))
-                yield place, None
-
-    def _settle(self, items: list[Item], answers: Sequence[Answer]) -> int:
-        """Take what another process found, and decode what it left."""
-        for (place, item), answer in zip(items, answers, strict=True):
-            if isinstance(answer, str):
-                self.rough.refuse(place, answer)
-            elif answer is not None:
-                self.rough.note(place, answer)
+    def _settle(self, items: list[Item], answers: Sequence[Answer], left: list[int]) -> int:
+        """Take what another process found; the places of what it left go to ``left``."""
+        for (place, _), answer in zip(items, answers, strict=True):
+            if answer is None:
+                left.append(place)
             else:
-                self.here([(place, partial(self._opened, item))])
-        return len(items)
-
-    @contextmanager
-    def _opened(self, item: str | bytes) -> Iterator[bytes]:
-        yield self.source.read(item) if isinstance(item, str) else item  # type: ignore[attr-defined]
+                self.rough.note(place, answer)
+        return len(items) - answers.count(None)
 
     def _decode(self, place: int, data: bytes) -> None:
         found = decode(data, self.transform.edge, self.transform.crop)
         self.rough.put(place, hash_of(data), found)
 
 
-def _tasks(source: FileSource, listing: Listing, each: int = _CHUNK) -> Iterator[list[_Task]]:
-    """Portions of work, of ``each`` files to read, or one already read where they come in a row.
+def _tasks(
+    source: FileSource, listing: Listing, places: Sequence[int] | None = None
+) -> Iterator[list[_Task]]:
+    """Portions of work: files to read, or bytes already read where the source is sequential.
 
     Only so many bytes are held at once, by those who work and those that wait to be worked on.
+    ``places`` chooses some of the files; a sequential source gives all.
     """
     flight = InFlight(IN_FLIGHT_BYTES)
     names = listing.names
@@ -258,16 +239,10 @@ def _tasks(source: FileSource, listing: Listing, each: int = _CHUNK) -> Iterator
         finally:
             flight.give_back(count)
 
-    for start in range(0, len(names), each):
-        stop = min(start + each, len(names))
-        yield [(place, partial(opened, names[place])) for place in range(start, stop)]
-
-
-def _groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of ``size``, the last one shorter."""
-    items = iter(items)
-    while group := list(islice(items, size)):
-        yield group
+    chosen = range(len(names)) if places is None else places
+    for start in range(0, len(chosen), _CHUNK):
+        portion = chosen[start : start + _CHUNK]
+        yield [(place, partial(opened, names[place])) for place in portion]
 
 
 def _first_size(source: FileSource, listing: Listing, thing: str) -> tuple[int, int]:

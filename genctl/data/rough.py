@@ -10,13 +10,14 @@ import contextlib
 import errno
 import hashlib
 import math
+import mmap
 import os
 import shutil
-import tempfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -97,6 +98,7 @@ class Rough:
     Attributes:
         broken: why a file could not be used, by its place in the listing.
         row_shape: channels, height and width of every row.
+        descriptor: of the file of rows; None where they are in no file.
 
     Raises:
         DataError: more rows than memory holds.
@@ -117,22 +119,32 @@ class Rough:
         self._sizes = np.zeros((count, 2), np.int64)
         self._grey = np.zeros(count, bool)
         self._animated = np.zeros(count, bool)
+        self._array: np.ndarray | None = None
+        self.descriptor: int | None = None
         if scratch is None or self.row_bytes * count <= ROUGH_IN_MEMORY_BYTES:
             self._refuse_endless(count, self.row_bytes)
-            self._file = _in_memory()
+            self.descriptor, self._array = _in_memory((count, *self.row_shape))
         else:
             # These rows, and the finished array beside them.
             if 2 * self.row_bytes * count > shutil.disk_usage(scratch).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
-            self._file = open(scratch / _NAME, "w+b")  # noqa: SIM115 - lives as long as its rows
+            self._place = str(scratch / _NAME)
+            self.descriptor = os.open(self._place, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            os.ftruncate(self.descriptor, self.row_bytes * count)  # the last may not be usable
+        if self.descriptor is not None:
+            weakref.finalize(self, os.close, self.descriptor)
 
     def put(self, place: int, digest: bytes, found: Decoded) -> None:
         """Take a decoded file; safe from several threads. Of another size, only that is kept."""
-        try:
-            write_row(self.descriptor, place, found, self.row_shape)
-        except OSError as error:
-            error.filename = self._file.name  # a failed write tells no name
-            raise
+        if self._array is None:
+            assert self.descriptor is not None
+            try:
+                write_row(self.descriptor, place, found, self.row_shape)
+            except OSError as error:
+                error.filename = self._place  # a failed write tells no name
+                raise
+        elif found.pixels.shape[:2] == self.row_shape[1:]:
+            self._array[place] = found.pixels.transpose(2, 0, 1)
         self.note(place, RowFacts.of(found, digest))
 
     def note(self, place: int, facts: RowFacts) -> None:
@@ -142,11 +154,6 @@ class Rough:
         self._grey[place] = facts.grey
         self._animated[place] = facts.animated
         self._usable[place] = True
-
-    @property
-    def descriptor(self) -> int:
-        """Of the file of rows."""
-        return self._file.fileno()
 
     def refuse(self, place: int, reason: str) -> None:
         """Note that a file cannot be used."""
@@ -230,21 +237,35 @@ class Rough:
         raise DataError("the images", reason, remedy or "use fewer images")
 
     def _rows(self) -> np.ndarray:
+        if self._array is not None:
+            return self._array
         shape = (len(self.listing.names), *self.row_shape)
-        os.truncate(self.descriptor, math.prod(shape))  # the last ones may not be usable
         # Mapped afresh for every block, so that what was read does not stay in this process.
-        return np.memmap(self._file, np.uint8, mode="r", shape=shape)
+        return np.memmap(self._place, np.uint8, mode="r", shape=shape)
 
     def _reasons(self) -> list[tuple[str, str]]:
         names = self.listing.names
         return [(printable(names[place]), self.broken[place]) for place in sorted(self.broken)]
 
 
-def _in_memory() -> IO[bytes]:
-    """A file that no disk holds; where a system has none, one that is nowhere to be seen."""
-    if hasattr(os, "memfd_create"):
-        return open(os.memfd_create("rows"), "w+b")
-    return tempfile.TemporaryFile()
+def _in_memory(shape: tuple[int, ...]) -> tuple[int | None, np.ndarray]:
+    """An array, and the descriptor of a file that no disk holds and whose content it is.
+
+    None where a system has no such files, or lets nobody have one so large.
+    """
+    if not hasattr(os, "memfd_create"):
+        return None, np.empty(shape, np.uint8)
+    try:
+        descriptor = os.memfd_create("rows")
+    except OSError:
+        return None, np.empty(shape, np.uint8)
+    try:
+        os.ftruncate(descriptor, math.prod(shape))
+        whole = mmap.mmap(descriptor, math.prod(shape))
+    except OSError:
+        os.close(descriptor)
+        return None, np.empty(shape, np.uint8)
+    return descriptor, np.frombuffer(whole, np.uint8).reshape(shape)
 
 
 def free_scratch(scratch: Path) -> None:

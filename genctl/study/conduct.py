@@ -88,7 +88,7 @@ def conduct(
         report: told of every trial that ends.
 
     Returns:
-        ``end``, or ``signal`` when Ctrl-C or SIGTERM stopped it: the trainings have saved
+        ``end``, or ``signal`` when Ctrl-C, SIGTERM or SIGHUP stopped it: the trainings have saved
         themselves, and another call goes on with them.
     """
     todo = waiting(directory, study.trials)
