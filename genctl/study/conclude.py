@@ -8,7 +8,7 @@ from typing import Any
 from genctl.study.directory import StudyDirectory
 from genctl.study.picture import draw
 from genctl.study.plan import Study
-from genctl.study.table import collect, write_table
+from genctl.study.table import TRAIN_KEYS, collect, write_table
 
 
 def conclude_study(study: Study, directory: StudyDirectory, stopped_by: str) -> dict[str, Any]:
@@ -46,12 +46,13 @@ def conclude_study(study: Study, directory: StudyDirectory, stopped_by: str) -> 
 
 
 def as_text(study: Study, payload: dict[str, Any]) -> str:
-    """A line for each group, with what is plotted; then the trends and the files."""
-    head = ["run", *study.metrics, "seeds"]
+    """A line for each group, with what is plotted or else measured; the trends and the files."""
+    metrics = study.metrics or _measured(payload["groups"])
+    head = ["run", *metrics, "seeds"]
     rows = [head]
     for group in payload["groups"]:
         where = " ".join([group["entry"], *(f"{k}={v}" for k, v in group["settings"].items())])
-        cells = [_cell(group["metrics"].get(metric)) for metric in study.metrics]
+        cells = [_cell(group["metrics"].get(metric)) for metric in metrics]
         seeds = str(len(group["seeds"]))
         if group["failed"]:
             seeds += f", {len(group['failed'])} failed"
@@ -68,6 +69,15 @@ def as_text(study: Study, payload: dict[str, Any]) -> str:
             lines.append(f"{trend['line']}: {trend['y']} against {trend['x']}: {rho}")
     lines += [payload["table"], *([payload["plot"]] if payload["plot"] else [])]
     return "\n".join(lines)
+
+
+def _measured(groups: Sequence[dict[str, Any]]) -> list[str]:
+    """The number that stands for each measure."""
+    first: dict[str, str] = {}
+    for key in (key for group in groups for key in group["metrics"]):
+        if key not in TRAIN_KEYS and "/" not in key:
+            first.setdefault(key.partition(".")[0], key)
+    return list(first.values())
 
 
 def _cell(found: dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genctl.study.conclude import as_text, conclude_study
 from genctl.study.directory import DONE, FAILED, StudyDirectory
 from genctl.study.picture import draw
 from genctl.study.plan import read_study
@@ -128,3 +129,16 @@ def test_nothing_done_yet_is_drawn_too(tmp_path):
     groups = collect(study, directory)
     draw(directory.plot, study, groups)
     assert groups[0].missing == [0]
+
+
+def test_the_text_shows_what_is_plotted_or_else_measured(made, tmp_path):
+    study, directory, _ = made
+    payload = conclude_study(study, directory, "end")
+    assert as_text(study, payload).splitlines()[0].split("  ")[0] == "run"
+    assert "modes.covered / modes.total" in as_text(study, payload).splitlines()[0]
+    (tmp_path / "bare.yaml").write_text(TEXT[: TEXT.index("plot:")])
+    bare = read_study(tmp_path / "bare.yaml")
+    head, first = as_text(bare, {**payload, "trends": [], "plot": None}).splitlines()[:2]
+    assert head.split() == ["run", "modes.covered", "fd", "is", "seeds"]
+    assert "  7 ± 1 " in first
+    assert "  3.5 ± 0 " in first
