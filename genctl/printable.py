@@ -7,6 +7,8 @@ cannot be shown stands there as its escape, so that it is seen and does nothing.
 from __future__ import annotations
 
 import codecs
+import contextlib
+import functools
 import io
 import os
 import re
@@ -82,21 +84,21 @@ class Unfailing:
     A terminal is closed, a disk is full where the messages are kept: no reason to end a run.
 
     Args:
-        stream: with a file of the system behind it.
+        stream: to write to; None, which Python has where it was closed, is nowhere.
 
     Attributes:
         error: the failure, if there was one.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
-        self.error: OSError | None = None
+    def __init__(self, stream: TextIO | None) -> None:
+        self.stream = _nowhere() if stream is None else stream
+        self.error: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
         """Write, or give the stream up."""
         try:
             return self.stream.write(text)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # the latter if it was closed in this process
             self._give_up(error)
             return len(text)
 
@@ -104,15 +106,19 @@ class Unfailing:
         """Flush, or give the stream up."""
         try:
             self.stream.flush()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: OSError | ValueError) -> None:
         """What is still in the stream's buffer goes nowhere too, and Python ends without a word."""
         self.error = self.error or error
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.stream.fileno())
-        os.close(nowhere)
+        with contextlib.suppress(OSError, ValueError):  # it may have no file of the system
+            os.dup2(_nowhere().fileno(), self.stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+@functools.cache
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w")

@@ -56,7 +56,7 @@ def content_of(file: io.BufferedReader, limit: int, path: str | Path) -> bytes:
 
 
 def finite_number(value: object) -> float | None:
-    """A number of JSON as a float; None for anything else, and for what no float can hold."""
+    """A number of JSON, whole or not; None for anything else, and for what no float can hold."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(value) if abs(value) <= sys.float_info.max else None
+    return value if abs(value) <= sys.float_info.max else None

@@ -41,7 +41,8 @@ def replacing(path: Path) -> Iterator[Path]:
         partial.chmod(0o666 & ~umask)
         partial.replace(path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # a failed write tells no name
+        if error.errno is not None:  # one with words alone would lose them
+            error.filename, error.filename2 = str(path), None  # a failed write tells no name
         raise
     finally:
         partial.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from genctl.engine.launch import launched_rank
 from genctl.errors import ConfigError, GenctlError, LostProcessError
 from genctl.printable import Unfailing, say
 
-_lost: list[OSError] = []
+_lost: list[OSError | ValueError] = []
 """Why results could not be written."""
 
 
@@ -34,12 +34,12 @@ def _print(text: str) -> None:
     if out.error is not None:
         _lost.append(out.error)
         if not isinstance(out.error, BrokenPipeError):  # the reader went away, as `| head` does
-            reason = out.error.strerror or str(out.error)
+            reason = getattr(out.error, "strerror", None) or str(out.error)
             say(f"error: the result: {reason}\nremedy: send it to another place")
 
 
 @contextmanager
-def unwritten() -> Iterator[list[OSError]]:
+def unwritten() -> Iterator[list[OSError | ValueError]]:
     """Collects why results of the block could not be written."""
     _lost.clear()
     yield _lost

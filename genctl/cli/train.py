@@ -95,7 +95,7 @@ def train(
             )
         if at == "latest" and out is not None and _finished(out, config):
             text = f"{out} already has its {config.train.steps} steps; --steps N goes on further"
-            if config.evaluate.measures and not _scored(out):
+            if config.evaluate.measures and config.data.spec and not _scored(out):
                 text += f"\nscores: {_evaluation(out, config)}"
             emit(_finished_payload(out, config), json_output, text)
             return 0

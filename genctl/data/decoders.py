@@ -120,12 +120,12 @@ class Decoders:
 
     def _start(self) -> None:
         ours, its = Pipe()
-        with its:
-            descriptors = [
-                fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-                for descriptor in (its.fileno(), self._rows)
-            ]
-        try:
+        with contextlib.ExitStack() as stack:
+            descriptors = []
+            for descriptor in (stack.enter_context(its).fileno(), self._rows):
+                copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+                stack.callback(os.close, copy)
+                descriptors.append(copy)
             self.processes[ours] = subprocess.Popen(
                 [sys.executable, "-P", "-c", _PROGRAM, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
@@ -136,9 +136,6 @@ class Decoders:
                 # NumPy would start a thread a core, and there is a process a core already.
                 env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
             )
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
         with contextlib.suppress(OSError):  # it has ended already
             ours.send([entry for entry in sys.path if isinstance(entry, str)])
             ours.send(self._job)

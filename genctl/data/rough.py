@@ -129,7 +129,7 @@ class Rough:
             if 2 * self.row_bytes * count > shutil.disk_usage(scratch).free:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(scratch))
             self._place = str(scratch / _NAME)
-            self.descriptor = os.open(self._place, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            self.descriptor = os.open(self._place, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
             os.ftruncate(self.descriptor, self.row_bytes * count)  # the last may not be usable
         if self.descriptor is not None:
             weakref.finalize(self, os.close, self.descriptor)

@@ -204,6 +204,7 @@ def _create_again(
         f"own{where}"
     )
     unpoint(directory.checkpoints, "best")
+    directory.write_config(training.config)
     checkpoint.write(directory.checkpoints, snapshot(training, 0.0))
 
 

@@ -24,5 +24,8 @@ def launched_ranks() -> int:
 
 def local_rank() -> int:
     """This process's number on its own machine: which GPU is its own."""
-    word = next((os.environ[name] for name in _LOCAL if os.environ.get(name)), "")
+    name = next((name for name in _LOCAL if os.environ.get(name)), "")
+    word = os.environ.get(name, "")
+    if name != _LOCAL[0] and len(os.environ.get("CUDA_VISIBLE_DEVICES", ",").split(",")) == 1:
+        return 0  # a job manager gave each process a GPU that is the only one it sees
     return int(word) if launched_ranks() > 1 and word.isdigit() else 0

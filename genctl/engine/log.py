@@ -146,7 +146,9 @@ class MetricsFile:
         return [
             (row["step"], finite_number(row.get(key)))
             for _, row in self._rows()
-            if _is_scores(row) and (not key or key in row) and (how is None or _is_like(row, how))
+            if _is_scores(row)
+            and (not key or key in row)
+            and (how is None or alike(str(row.get(SCORED_AS, how)), how))
         ]
 
     def cut(self, step: int, drop: int | None = None) -> None:
@@ -228,6 +230,6 @@ def _is_scores(row: Mapping[str, Any]) -> bool:
     return any(key.startswith(SCORES) for key in row)
 
 
-def _is_like(row: Mapping[str, Any], how: str) -> bool:
-    said = str(row.get(SCORED_AS, how))
-    return said == how or said.startswith(f"{how} in ")
+def alike(one: str, other: str) -> bool:
+    """Whether scores taken in two ways may be compared; one of them may have had no features."""
+    return one == other or one.startswith(f"{other} in ") or other.startswith(f"{one} in ")

@@ -50,6 +50,8 @@ def pointed(folder: Path, name: str) -> int | None:
     The checkpoint may be gone.
     """
     link = folder / name
+    if link.is_dir() and not link.is_symlink():
+        return _step_of(link)
     try:
         target = os.readlink(link) if link.is_symlink() else read_limited(link, 32).decode()
     except (OSError, ValueError):
@@ -59,14 +61,18 @@ def pointed(folder: Path, name: str) -> int | None:
 
 
 def mend(folder: Path) -> None:
-    """Make pointers again of the checkpoints that a copy which followed them has in their place."""
+    """Make pointers again of the checkpoints that a copy which followed them has in their place.
+
+    What is no checkpoint gets another name.
+    """
     for name in ("best", "latest"):
         copy = folder / name
         if copy.is_symlink() or not copy.is_dir():
             continue
         step = _step_of(copy)
         if step is None:
-            discard(copy)
+            aside = folder / f"unreadable-{name}"
+            discard(copy) if aside.exists() else copy.rename(aside)
             continue
         target = folder / f"step-{step:08d}"
         if target.exists():

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genctl.data.pictures import write_png
-from genctl.engine.log import SCORES
+from genctl.engine.log import SCORES, alike
 from genctl.engine.pointers import pointed
 from genctl.errors import DataError, UsageError
 from genctl.printable import printable
@@ -116,7 +116,8 @@ def _locate(run: str) -> tuple[Path, int | None]:
 
 def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | None) -> Curves:
     notes = log.notes
-    rows = _joined(_alike(log.rows, notes))
+    asked = [r for r in log.rows if until is None or r.step is None or r.step <= until]
+    rows = _joined(_alike(asked, notes))
     if rows and not log.numbered:
         notes.append("no row has a step: rows are numbered instead")
         rows = [replace(row, step=i) for i, row in enumerate(rows, 1)]
@@ -140,17 +141,29 @@ def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | N
     )
 
 
-def _alike(rows: Sequence[Row], notes: list[str]) -> Sequence[Row]:
-    """Without the scores that were taken otherwise than the last ones: they are no one curve."""
-    hows = [row.how for row in rows if row.how]
-    others = sorted({how for how in hows if how != hows[-1]})
-    if not others:
-        return rows
-    notes.append(
-        f"{sum(how != hows[-1] for how in hows)} scores were taken otherwise ({', '.join(others)}) "
-        f"than the last, {hows[-1]}, and are left out"
-    )
-    return [row for row in rows if row.how in ("", hows[-1])]
+def _alike(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+    """Without the scores that were taken otherwise than the last of their key: no one curve."""
+    last = {key: row.how for row in rows if row.how for key in row.values if _is_score(key)}
+    kept, others = [], []
+    for row in rows:
+        unlike = {
+            key for key in row.values if row.how and not alike(row.how, last.get(key, row.how))
+        }
+        others += [row.how] if unlike else []
+        values = {key: value for key, value in row.values.items() if key not in unlike}
+        if not unlike or any(map(_is_score, values)):
+            kept.append(replace(row, values=values))
+    if others:
+        names = ", ".join(dict.fromkeys(others))
+        notes.append(
+            f"scores of {len(others)} rows were taken otherwise than later ones ({names}) and are "
+            "left out"
+        )
+    return kept
+
+
+def _is_score(key: str) -> bool:
+    return key.startswith(SCORES)
 
 
 def _joined(rows: Sequence[Row]) -> list[Row]:
@@ -158,9 +171,9 @@ def _joined(rows: Sequence[Row]) -> list[Row]:
     joined: list[Row] = []
     for row in rows:
         last = joined[-1] if joined else None
-        scored = any(key.startswith(SCORES) for key in row.values)
+        scored = any(map(_is_score, row.values))
         if scored and last is not None and row.step is not None and last.step == row.step:
-            newer = {key: value for key, value in row.values.items() if key.startswith(SCORES)}
+            newer = {key: value for key, value in row.values.items() if _is_score(key)}
             joined[-1] = replace(last, values={**row.values, **last.values, **newer})
         else:
             joined.append(row)

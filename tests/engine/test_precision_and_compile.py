@@ -144,5 +144,8 @@ def test_processes_of_a_machine_have_a_gpu_each(told, monkeypatch):
     for name, word in {**launched, told: "1"}.items():
         monkeypatch.setenv(name, word)
     assert pick_device("cuda") == torch.device("cuda", 1)
+    with monkeypatch.context() as bound:  # each process sees one, by srun --gpus-per-task=1
+        bound.setenv("CUDA_VISIBLE_DEVICES", "3")
+        assert pick_device("cuda") == torch.device("cuda", int(told == "LOCAL_RANK"))
     with pytest.raises(UsageError, match="would all use this one"):
         pick_device("cuda:0")

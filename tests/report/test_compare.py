@@ -180,3 +180,5 @@ def test_numbers_beyond_all_are_none(reports, tmp_path):
     found = compare([reports / "far.json", huge])["metrics"]["fd"]["fields"]["value"]
     assert found["values"][1] is None
     assert found["differences"] == [None]
+    splits = compare([reports / "far.json", reports / "near.json"])["metrics"]["is"]["fields"]
+    assert all(type(value) is int for value in splits["splits"]["values"])

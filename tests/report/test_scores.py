@@ -500,6 +500,7 @@ def test_a_measure_without_features_is_the_same_beside_one_with(tmp_path):
     result = fit(more, None, tmp_path, device="cpu", resume="latest")
     rows = scores_of(tmp_path)
     assert [row["scored_as"] for row in rows] == ["64", "64", "64 in pixels"]
+    assert np.isfinite(read_curves(tmp_path).columns["evaluate/nll"]).sum() == 3
     best = min(rows, key=lambda row: row["evaluate/nll"])
     assert result.best == (best["step"], best["evaluate/nll"])
 
@@ -510,7 +511,9 @@ def test_scores_of_two_kinds_are_no_one_curve(scored, tmp_path, capsys):
     there = curves.step[np.isfinite(curves.columns["evaluate/fd"])]
     # Step 12 was scored again, since it is where the run went on from.
     assert there.tolist() == [12, 14]
-    assert any("3 scores were taken otherwise (64 in pixels)" in note for note in curves.notes)
+    assert any("of 3 rows were taken otherwise" in note for note in curves.notes)
+    until = read_curves(f"{run}@8")
+    assert until.step[np.isfinite(until.columns["evaluate/fd"])].tolist() == [4, 8]
     newer = [row for row in scores_of(run) if row["scored_as"] == "32 in pixels"]
     assert curves.columns["evaluate/fd"][curves.step == 12] == newer[0]["evaluate/fd"]
 

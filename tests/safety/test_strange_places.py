@@ -29,6 +29,7 @@ from genctl.engine.durable import write_atomically
 from genctl.engine.fit import fit
 from genctl.engine.log import MetricsFile
 from genctl.engine.pointers import mend, point, pointed, unpoint
+from genctl.engine.run_directory import RunDirectory
 from genctl.engine.schedules import Plateau
 from genctl.writing import replacing
 
@@ -41,9 +42,7 @@ def test_a_copy_that_followed_the_links_goes_on(tmp_path):
     assert latest.is_dir()
     assert not latest.is_symlink()
     shutil.copytree(latest.with_name("step-00000000"), latest.with_name("best"))
-    shutil.rmtree(latest.with_name("step-00000000"))
-    shutil.copytree(latest, latest.with_name("other"))
-    (latest.with_name("other") / "state.json").write_text('{"step": -1}')
+    assert checkpoint.locate(latest.parent, "best").name == "step-00000000"
     longer = small("vae", train__steps=4)
     assert fit(longer, None, tmp_path / "copy", device="cpu", resume="latest").step == 4
     assert os.readlink(latest) == "step-00000004"
@@ -60,7 +59,10 @@ def test_what_is_no_checkpoint_in_the_place_of_a_pointer_goes(state, tmp_path):
     if state is not None:
         (tmp_path / "best/state.json").write_text(state)
     mend(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["unreadable-best"]
+    (tmp_path / "best").mkdir()
+    mend(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["unreadable-best"]
 
 
 def test_going_back_to_a_step_that_is_the_end_removes_nothing(tmp_path):
@@ -282,3 +284,27 @@ def test_a_stop_by_a_closed_terminal_is_told_by_the_exit_code(tmp_path):
         child.send_signal(signal.SIGHUP)
     assert child.returncode == 130
     assert checkpoint.steps(tmp_path / "run/checkpoints")[-1] > 0
+
+
+def test_a_library_without_streams_works(tmp_path):
+    script = (
+        "import sys; from genctl.printable import say; from genctl.engine.progress import Bar; "
+        "say('x'); bar = Bar(); bar.start(0, 1); bar.note('x'); bar.close(); "
+        "sys.stderr = open('/dev/null', 'w'); sys.stderr.close(); say('x'); print('done')"
+    )
+    done = subprocess.run(
+        f'{sys.executable} -c "{script}" 2>&-', shell=True, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n")
+
+
+def test_a_run_that_begins_again_has_the_configuration_that_was_asked_for(tmp_path):
+    fit(small("vae", train__steps=2), None, tmp_path, device="cpu")
+    shutil.rmtree(tmp_path / "checkpoints")
+    fit(small("vae", train__steps=3), None, tmp_path, device="cpu", resume="latest")
+    assert RunDirectory(tmp_path).config().train.steps == 3
+
+
+def test_the_words_of_an_error_are_kept(tmp_path):
+    with pytest.raises(OSError, match="encoder error"), replacing(tmp_path / "x.png"):
+        raise OSError("encoder error -2")
