@@ -29,14 +29,13 @@ from torch import Tensor
 from genctl.data.limits import physical_memory
 from genctl.engine.checkpoint_schema import problem_of
 from genctl.engine.durable import discard, make_folders, sync_folder
-from genctl.engine.pointers import STEP, point, pointed
+from genctl.engine.pointers import MAX_STATE_BYTES, STEP, name_of, point, pointed
 from genctl.errors import DataError, NonFiniteError
 from genctl.printable import printable
 from genctl.reading import content_of, open_regular
 
 SCHEMA = 1
 FILES = ("weights", "averaged", "optimisers")
-MAX_STATE_BYTES = 64 * 2**20
 ATTEMPTS = 5
 """How often the latest checkpoint is looked for, while a run may be replacing it."""
 
@@ -79,7 +78,7 @@ def write(folder: Path, checkpoint: Checkpoint) -> Path:
             )
     make_folders(folder)
     _sweep(folder)  # what killed writers left may be all that fills the disk
-    target = folder / _name(checkpoint.step)
+    target = folder / name_of(checkpoint.step)
     partial = folder / f".tmp-{target.name}-{os.getpid()}"
     try:
         partial.mkdir()
@@ -215,18 +214,18 @@ def locate(folder: Path, at: str | None = None) -> Path:
     if not known:
         raise DataError(str(folder.parent), "has no checkpoint", "is this a run directory?")
     if at in (None, "latest"):  # whatever the link says: it is set after the checkpoint is there
-        return folder / _name(known[-1])
+        return folder / name_of(known[-1])
     if at == "best":
         chosen = pointed(folder, "best")
         if chosen is not None and chosen in known:
-            return folder / _name(chosen)
+            return folder / name_of(chosen)
         raise DataError(
             f"{folder.parent}@best",
             "no best checkpoint: none was chosen by a measure, or it was not kept",
             "name a step; `evaluate.every` and `evaluate.best` choose one while training",
         )
     if re.fullmatch(r"[0-9]{1,18}", str(at)) and int(str(at)) in known:
-        return folder / _name(int(str(at)))
+        return folder / name_of(int(str(at)))
     listed = ", ".join(map(str, known))
     thing = f"{folder.parent}@{printable(at)}"
     raise DataError(thing, f"no such step; it has {listed}", "name one of these")
@@ -247,7 +246,7 @@ def prune(folder: Path, keep: int) -> None:
         pinned = {pointed(folder, "latest"), pointed(folder, "best")}
         for step in steps(folder)[:-keep]:
             if step not in pinned:
-                discard(folder / _name(step))
+                discard(folder / name_of(step))
 
 
 def drop_after(folder: Path, step: int) -> list[int]:
@@ -257,9 +256,9 @@ def drop_after(folder: Path, step: int) -> list[int]:
     """
     later = [s for s in steps(folder) if s > step]
     if later:
-        point(folder, "latest", folder / _name(step))
+        point(folder, "latest", folder / name_of(step))
     for found in reversed(later):
-        discard(folder / _name(found))
+        discard(folder / name_of(found))
     return later
 
 
@@ -292,10 +291,6 @@ def _tensors_of(path: Path, file: io.BufferedReader, recorded: str) -> dict[str,
         reason = f"damaged: {printable(' '.join(str(error).split()))}"
         raise DataError(str(path), reason, _other(path.parent)) from None
     return tensors
-
-
-def _name(step: int) -> str:
-    return f"step-{step:08d}"
 
 
 def _other(path: Path) -> str:

@@ -94,8 +94,8 @@ def fit(
         found = None
         if resume is not None:
             distributed.on_main(lambda: mend(directory.checkpoints))
-        if resume is not None and (resume != "latest" or checkpoint.steps(directory.checkpoints)):
-            found = distributed.together(lambda: to_go_on_with(config, directory, resume))
+            if resume != "latest" or checkpoint.steps(directory.checkpoints):
+                found = distributed.together(lambda: to_go_on_with(config, directory, resume))
         training = distributed.together(lambda: build(config, dataset, where, held_out))
         for text in training.loader.notes:
             report.note(text)

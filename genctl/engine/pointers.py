@@ -18,8 +18,13 @@ from genctl.reading import read_limited
 STEP = re.compile(r"^step-([0-9]{8,18})\Z")
 """The name of a checkpoint's folder."""
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
-LARGEST = 64 * 2**20
-"""Bytes of a checkpoint's state."""
+MAX_STATE_BYTES = 64 * 2**20
+"""Of a checkpoint's ``state.json``."""
+
+
+def name_of(step: int) -> str:
+    """The name of the folder of a step's checkpoint."""
+    return f"step-{step:08d}"
 
 
 def point(folder: Path, name: str, target: Path) -> None:
@@ -74,7 +79,7 @@ def mend(folder: Path) -> None:
             aside = folder / f"unreadable-{name}"
             discard(copy) if aside.exists() else copy.rename(aside)
             continue
-        target = folder / f"step-{step:08d}"
+        target = folder / name_of(step)
         if target.exists():
             discard(copy)
         else:
@@ -84,7 +89,7 @@ def mend(folder: Path) -> None:
 
 def _step_of(checkpoint: Path) -> int | None:
     try:
-        step = json.loads(read_limited(checkpoint / "state.json", LARGEST))["step"]
+        step = json.loads(read_limited(checkpoint / "state.json", MAX_STATE_BYTES))["step"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
     return step if type(step) is int and 0 <= step < 10**18 else None

@@ -110,9 +110,8 @@ class Scoring:
     def take_up(self, step: int, now: float) -> None:
         """Read what earlier processes found up to a step, and point ``best`` at the best of it."""
         key, how = (self.aim.key, self.aim.how) if self.aim else ("", self.scorer.how)
-        scores = distributed.from_main(lambda: self.metrics.scores(key, how))
-        found = [list(pair) for pair in scores]
-        self.history = [(int(s), value) for s, value in found if s is not None and s <= step]
+        found = distributed.from_main(lambda: self.metrics.scores(key, how))
+        self.history = [(taken, value) for taken, value in found if taken <= step]
         self._at = now
         distributed.on_main(self._point)
 

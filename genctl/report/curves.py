@@ -141,8 +141,10 @@ def _columns(run: str, file: Path, folder: Path | None, log: Log, until: int | N
     )
 
 
-def _alike(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+def _alike(rows: Sequence[Row], notes: list[str]) -> Sequence[Row]:
     """Without the scores that were taken otherwise than the last of their key: no one curve."""
+    if len({row.how for row in rows if row.how}) < 2:
+        return rows  # as nearly always, and there may be a million
     last = {key: row.how for row in rows if row.how for key in row.values if _is_score(key)}
     kept, others = [], []
     for row in rows:

@@ -465,9 +465,16 @@ def test_a_resumed_run_may_have_another_aim(scored, tmp_path, capsys):
 
 def test_scores_that_were_taken_otherwise_do_not_count(scored, tmp_path, capsys):
     run, out = resumed(scored, tmp_path, capsys, "evaluate.n=32", "evaluate.every=2")
-    assert {row["scored_as"] for row in scores_of(run)} == {"64 in pixels", "32 in pixels"}
-    assert out["best"]["step"] == 14, "the only one on 32 examples"
-    assert os.readlink(run / "checkpoints/best") == "step-00000014"
+    found = {"64 in pixels": {}, "32 in pixels": {}}
+    for row in scores_of(run):
+        found[row["scored_as"]][row["step"]] = row["evaluate/fd"]
+    before, now = found.values()
+    assert list(before) == [4, 8, 12]
+    assert list(now) == [12, 14], "that of the step it went on from was taken again"
+    assert min(before.values()) < min(now.values()), "else this would show nothing"
+    best = min(now, key=now.get)
+    assert (out["best"]["step"], out["best"]["value"]) == (best, now[best])
+    assert os.readlink(run / "checkpoints/best") == f"step-{best:08d}"
 
 
 def test_the_best_of_other_scores_stays_until_there_is_one_like_them(scored, tmp_path, capsys):
